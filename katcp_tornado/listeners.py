@@ -1,0 +1,140 @@
+"""Who wants to hear of what, and the telling.
+
+The callbacks of a kind stand in a tuple that is replaced on change, so whoever walks through one has a snapshot.
+A callback that raises is logged, and changes nothing for anybody else. `KeyboardInterrupt` and `SystemExit` are not
+ours to hold back: they go through, after the state is consistent, and what is still to be told is told later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable
+from typing import Any, Callable, NamedTuple, Optional
+
+from .codec import RawMessage
+from .informs import Misfit, adapt
+from .message import Message, encode_name
+from .protocol import MAJORS
+from .states import State
+
+logger = logging.getLogger("katcp_tornado")
+
+Callback = Callable[..., Any]
+
+
+class Event(NamedTuple):
+    """A step of the state machine."""
+
+    old: State
+    new: State
+    #: "connected", "disconnected" or "failed_connect"; None if only state listeners hear of it.
+    kind: Optional[str]
+    #: What the callbacks of that kind are called with.
+    args: tuple[Any, ...] = ()
+
+
+class Listeners:
+    """The callbacks of one client."""
+
+    __slots__ = ("_informs", "_kinds", "_loop", "_tasks", "informs")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._kinds: dict[str, tuple[Callback, ...]] = {}
+        self._informs: dict[bytes, list[Callback]] = {}
+        self._tasks: set[asyncio.Future[Any]] = set()
+        #: For each major version, from the name of an inform to functions that take the raw message.
+        self.informs: dict[int, dict[bytes, tuple[Callable[[RawMessage], None], ...]]] = {m: {} for m in MAJORS}
+
+    def add(self, kind: str, callback: Callback) -> None:
+        """Tell *callback* of every event of *kind*: "state", or one of those of `Event`."""
+        _check(callback)
+        self._kinds[kind] = (*self._kinds.get(kind, ()), callback)
+
+    def remove(self, kind: str, callback: Callback) -> None:
+        """Undo one `add`. Raises `ValueError` if there was none."""
+        callbacks = list(self._kinds.get(kind, ()))
+        _remove(callbacks, callback, f"{kind} callback")
+        self._kinds[kind] = tuple(callbacks)
+
+    def add_inform(self, name: str, callback: Callback) -> None:
+        """Call *callback*, as it is annotated, with every asynchronous inform of this name."""
+        _check(callback)
+        key = encode_name(name)
+        adapted = {major: self._guard(adapt(callback, major), callback, name) for major in MAJORS}
+        self._informs.setdefault(key, []).append(callback)
+        for major, function in adapted.items():
+            self.informs[major][key] = (*self.informs[major].get(key, ()), function)
+
+    def remove_inform(self, name: str, callback: Callback) -> None:
+        """Undo one `add_inform`. Raises `ValueError` if there was none."""
+        key = encode_name(name)
+        callbacks = self._informs.get(key, [])
+        index = _remove(callbacks, callback, f"callback of #{name}")
+        for functions in self.informs.values():
+            functions[key] = functions[key][:index] + functions[key][index + 1 :]
+            if not callbacks:
+                del functions[key]
+        if not callbacks:
+            del self._informs[key]
+
+    def tell(self, event: Event) -> None:
+        """Call everybody who wants to hear of *event*, the state listeners first."""
+        state = self._kinds.get("state", ())
+        specific = self._kinds.get(event.kind, ()) if event.kind is not None else ()
+        for callback in state:
+            self.call(callback, event.old, event.new)
+        for callback in specific:
+            self.call(callback, *event.args)
+
+    def call(self, callback: Callback, *args: Any) -> None:
+        """Call a user's function; what it raises is logged, and an awaitable that it returns is run as a task."""
+        try:
+            result = callback(*args)
+        except (Exception, asyncio.CancelledError):
+            logger.exception("Exception in callback %r", callback)
+        else:
+            if result is not None and inspect.isawaitable(result):
+                self._run(result, callback)
+
+    def _guard(self, adapted: Callable[[RawMessage], Any], callback: Callback, name: str) -> Callable[..., None]:
+        def guarded(raw: RawMessage) -> None:
+            try:
+                result = adapted(raw)
+            except Misfit as exc:
+                logger.warning("#%s does not fit its callback %r: %s: %s", name, callback, exc, Message.wrap(raw))
+            except (Exception, asyncio.CancelledError):
+                logger.exception("Exception in callback %r of #%s", callback, name)
+            else:
+                if result is not None and inspect.isawaitable(result):
+                    self._run(result, callback)
+
+        return guarded
+
+    def _run(self, awaitable: Awaitable[Any], callback: Callback) -> None:
+        task = asyncio.ensure_future(awaitable, loop=self._loop)
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+
+        def done(task: asyncio.Future[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                logger.error("Exception in callback %r", callback, exc_info=task.exception())
+
+        task.add_done_callback(done)
+
+
+def _check(callback: Callback) -> None:
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, not {type(callback).__name__}")
+
+
+def _remove(callbacks: list[Callback], callback: Callback, what: str) -> int:
+    """Take the first *callback* out of the list, and tell where it stood."""
+    try:
+        index = callbacks.index(callback)
+    except ValueError:
+        raise ValueError(f"{callback!r} is no {what}") from None
+    del callbacks[index]
+    return index

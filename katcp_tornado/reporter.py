@@ -1,0 +1,108 @@
+"""What a client writes to the log.
+
+One WARNING when an outage begins, at most a line a minute while it lasts, INFO with its length when it is over;
+each single failure at DEBUG. The link of a device that flaps is reported as up once a minute at most, and until then
+that is one long outage. What the network or the device did is a line, never a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Optional
+
+from .codec import RawMessage
+from .errors import describe
+from .message import Message
+from .protocol import ProtocolFlags
+from .timers import Timer
+
+logger = logging.getLogger("katcp_tornado")
+
+#: Seconds between two lines about the same trouble.
+QUIET = 60.0
+
+
+class Reporter:
+    """The log of one client."""
+
+    __slots__ = ("_failures", "_last", "_late", "_loop", "_name", "_outage", "_suppressed", "_told_up")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self._loop = loop
+        self._name = name
+        self._outage: Optional[float] = None  # when it began
+        self._failures = 0  # in this outage
+        self._told_up = True  # whether the log's last word is that there is no outage
+        self._late = Timer(loop, self._tell_up)
+        self._last: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def lost(self, cause: BaseException, *, connected: bool, delay: Optional[float]) -> None:
+        """A link was lost, or an attempt failed; the next one begins after *delay*, or never."""
+        now = self._loop.time()
+        self._late.cancel()
+        if self._outage is None or self._told_up:
+            self._outage = now
+            self._failures = 0
+        if not connected:
+            self._failures += 1
+        what = "the link was lost" if connected else "could not connect"
+        then = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
+        if self._told_up:
+            self._told_up = False
+            self._last["outage"] = now
+            logger.warning("%s: %s: %s; %s", self._name, what, describe(cause), then)
+        elif self._due("outage"):
+            logger.info(
+                "%s: still out after %.0f s and %d failed attempts: %s: %s; %s",
+                *(self._name, now - self._outage, self._failures, what, describe(cause), then),
+            )
+        else:
+            logger.debug("%s: %s: %s; %s", self._name, what, describe(cause), then)
+
+    def connected(self, protocol: ProtocolFlags) -> None:
+        """A link is up."""
+        if self._outage is None:
+            logger.info("%s: connected, KATCP %s", self._name, protocol)
+        elif self._due("recovery"):
+            self._tell_up()
+        else:  # it has been up and down within a minute: wait and see
+            self._late.start_at(self._last["recovery"] + QUIET)
+
+    def _tell_up(self) -> None:
+        assert self._outage is not None
+        self._told_up = True
+        self._last["recovery"] = self._loop.time()
+        length = self._loop.time() - self._outage
+        logger.info("%s: connected again after %.1f s and %d failed attempts", self._name, length, self._failures)
+
+    def closed(self) -> None:
+        """The client was closed: nothing more will be said."""
+        self._late.cancel()
+
+    def malformed(self, error: ValueError) -> None:
+        """A line came that is no message."""
+        self._limited("malformed", logging.WARNING, "a line from the device is not a KATCP message: %s", error)
+
+    def unknown(self, raw: RawMessage) -> None:
+        """A message came that nobody wants."""
+        if logger.isEnabledFor(logging.DEBUG):
+            self._limited("unknown", logging.DEBUG, "nobody wants %s", Message.wrap(raw))
+
+    def _limited(self, kind: str, level: int, text: str, *args: Any) -> None:
+        if self._due(kind):
+            more = self._suppressed.pop(kind, 0)
+            suffix = f" (and {more} more since the last such line)" if more else ""
+            logger.log(level, "%s: %s%s", self._name, text % args, suffix)
+        else:
+            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
+
+    def _due(self, kind: str) -> bool:
+        """Whether the last line of this kind is long ago; if so, there is to be one now."""
+        now = self._loop.time()
+        last = self._last.get(kind)
+        if last is not None and now - last < QUIET:
+            return False
+        self._last[kind] = now
+        return True

@@ -1,0 +1,211 @@
+"""The Futures that a client hands out: each is its own entry in the table it waits in.
+
+They are settled by the client, never by a coroutine or a task of their own. Giving one up (`cancel`, or the
+deadline) takes it out of its table at once. None is ever reported as "never retrieved": whoever drops a Future
+does not want to hear of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Callable, NamedTuple, Optional, Protocol, Union
+
+from .codec import RawMessage
+from .errors import FailReply, InvalidReply, KatcpError, RequestTimeout, WaitTimeout, describe
+from .message import Message, printable
+from .timers import Timer
+
+
+class Reply(NamedTuple):
+    """What a device answered: ``reply, informs = yield client.request("help")``."""
+
+    #: The arguments of the reply, after the ``ok``: a list of bytes.
+    arguments: list[bytes]
+    #: The informs that came before it: a list of `.Message`.
+    informs: list[Message]
+
+
+class Holder(Protocol):
+    """Who keeps the Futures: the link."""
+
+    @property
+    def last_exc(self) -> Optional[BaseException]:
+        """Why the client is not connected."""
+
+    def abandon(self, future: Pending) -> None:
+        """Forget the Future: it was cancelled, or its deadline has passed."""
+
+
+class Pending(asyncio.Future):  # type: ignore[type-arg]
+    """A Future with a deadline, on the loop's own clock (None: without one)."""
+
+    __slots__ = ("deadline", "holder", "timeout")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, holder: Holder, timeout: Optional[float]) -> None:
+        super().__init__(loop=loop)
+        self.holder = holder
+        self.timeout = timeout
+        self.deadline = None if timeout is None else loop.time() + timeout
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Give it up."""
+        if not super().cancel(msg):
+            return False
+        self.holder.abandon(self)
+        return True
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.refuse(self.late())
+        self.holder.abandon(self)
+
+    def late(self) -> KatcpError:
+        """The error of a deadline that has passed."""
+        raise NotImplementedError
+
+    def refuse(self, exc: BaseException) -> None:
+        """Settle with an exception, unless settled already."""
+        if not self.done() and not self.get_loop().is_closed():
+            self.set_exception(exc)
+            self.exception()  # counts as retrieved from now on
+
+
+class Waiter(Pending):
+    """Waits until the client is in some state, or until some inform comes.
+
+    :arg what: what is still missing, for the error.
+    :arg reached: tells whether the time has come; None if somebody else will say so.
+    """
+
+    __slots__ = ("reached", "what")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        holder: Holder,
+        timeout: Optional[float],
+        what: str,
+        reached: Optional[Callable[[], bool]],
+    ) -> None:
+        super().__init__(loop, holder, timeout)
+        self.what = what
+        self.reached = reached
+
+    def late(self) -> KatcpError:
+        cause = self.holder.last_exc
+        why = f" ({describe(cause)})" if cause is not None else ""
+        error = WaitTimeout(f"{self.what} after {self.timeout:g} s{why}")
+        error.__cause__ = cause
+        return error
+
+    def resolve(self, result: Any) -> None:
+        """Settle with a result, unless settled already."""
+        if not self.done():
+            self.set_result(result)
+            self.holder.abandon(self)
+
+
+class Request(Pending):
+    """A request, from the call to its reply."""
+
+    __slots__ = ("arguments", "informs", "line", "mid", "name", "on_inform", "raw", "sent", "size")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        holder: Holder,
+        timeout: Optional[float],
+        name: bytes,
+        arguments: Any,
+        on_inform: Optional[Callable[[Message], Any]],
+        raw: bool,
+    ) -> None:
+        super().__init__(loop, holder, timeout)
+        self.name = name
+        #: The values as the caller gave them: how they are encoded depends on the device.
+        self.arguments = arguments
+        self.on_inform = on_inform
+        self.raw = raw
+        self.mid: Optional[int] = None
+        self.sent = False
+        self.line = b""
+        self.size = 0
+        self.informs: list[Message] = []
+
+    def late(self) -> KatcpError:
+        what = "no reply" if self.sent else "not sent"
+        return RequestTimeout(f"?{self.name.decode()}: {what} within {self.timeout:g} s", sent=self.sent)
+
+    def answer(self, raw: RawMessage) -> None:
+        """Settle with the device's reply."""
+        arguments = raw.arguments
+        if self.raw:
+            self.set_result((Message.wrap(raw), self.informs))
+        elif arguments and arguments[0] == b"ok":
+            self.set_result(Reply(arguments[1:], self.informs))
+        else:
+            self.refuse(_refusal(Message.wrap(raw), self.informs))
+
+
+def _refusal(reply: Message, informs: list[Message]) -> Union[FailReply, InvalidReply]:
+    code, *rest = reply.arguments or [b""]
+    if code not in (b"fail", b"invalid"):
+        return InvalidReply(f"neither ok, fail nor invalid: {printable(bytes(reply).rstrip())}", reply, informs)
+    text = rest[0].decode("utf-8", "backslashreplace") if rest else f"{code.decode()}, for no reason given"
+    return (FailReply if code == b"fail" else InvalidReply)(text, reply, informs)
+
+
+class Deadlines:
+    """One timer for all the Futures of a client.
+
+    It is set for the earliest deadline; when it fires, all that is pending is looked through. A Future that is
+    settled in time costs nothing here. So that looking through costs a bounded share of the time, however many
+    are pending, the timer is not set again for sooner than a microsecond for each.
+
+    :arg pending: returns every Future that waits.
+    :arg expire: called with each whose deadline has passed.
+    :arg progress: a number that grows with what is read; see `.Timer`.
+    """
+
+    __slots__ = ("_expire", "_loop", "_pending", "_timer")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        pending: Callable[[], Iterable[Any]],
+        expire: Callable[[Any], None],
+        progress: Callable[[], int],
+    ) -> None:
+        self._loop = loop
+        self._pending = pending
+        self._expire = expire
+        self._timer = Timer(loop, self._sweep, progress)
+
+    def watch(self, deadline: Optional[float]) -> None:
+        """Something with this deadline is pending from now on."""
+        if deadline is not None:
+            due = self._timer.due
+            if due is None or deadline < due:
+                self._timer.start_at(deadline)
+
+    def cancel(self) -> None:
+        """Nothing is pending any more."""
+        self._timer.cancel()
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        expired, earliest, count = [], None, 0
+        for item in self._pending():
+            count += 1
+            deadline = item.deadline
+            if deadline is None:
+                continue
+            if deadline <= now:
+                expired.append(item)
+            elif earliest is None or deadline < earliest:
+                earliest = deadline
+        if earliest is not None:
+            self._timer.start_at(max(earliest, now + count * 1e-6))
+        for item in expired:
+            self._expire(item)

@@ -1,0 +1,462 @@
+"""One KATCP conversation, from the first byte to the last: no I/O, no clock, no event loop.
+
+The rules of the conversation live here:
+
+- A line is at most ``limit`` bytes, 64 KiB until the protocol version is known, and at most 1 MiB may come
+  before that. An endless line is noticed as soon as it is too long.
+- The version is known when ``#version-connect katcp-protocol`` has come, wherever it stands in the banner
+  [section 4.2]; or, for a v4 device, when both ``#version`` and ``#build-state`` have, or when the owner calls
+  `Session.conclude` some time after one of them. A protocol line corrects what was assumed before it; a second
+  one is ignored.
+- A request is an entry in a table. With message ids (flag I) the table is keyed by id. Without them it is
+  keyed by name: replies and informs carry the name only, so the requests of one name go one at a time, in a
+  lane. What was sent decides how its reply is matched, not the flags of the moment.
+- An entry that its owner has abandoned (``done()``) leaves the table of ids at once. In a lane the one that was
+  sent stays, as a quarantine, until its reply has come: no later request can get that reply.
+- Between two messages, whatever ran in between may have closed the session; then the rest of the chunk is
+  not looked at.
+
+A session belongs to one connection and dies with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable, Optional, Protocol, Union
+
+from . import codec
+from .codec import RawMessage
+from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge, WriteBufferFull
+from .message import MAX_MID, Message, printable
+from .protocol import V4, ProtocolFlags
+from .stats import Counters
+
+#: Longest line, and most bytes in all, that are accepted before the protocol version is known.
+GREETING_LINE = 64 * 1024
+GREETING_TOTAL = 1024 * 1024
+#: So many names are kept in `Session.versions`.
+MAX_VERSIONS = 64
+
+_LINE = re.compile(rb"[^\r\n]*[\r\n]?")
+_BLANK = re.compile(rb"(?<=[\r\n])[ \t]+(?=[\r\n])")
+
+
+class Entry(Protocol):
+    """What a session wants of a request."""
+
+    deadline: Optional[float]
+    name: bytes
+    mid: Optional[int]
+    sent: bool
+    line: bytes
+    size: int
+    on_inform: Optional[Callable[[Message], Any]]
+    informs: list[Message]
+
+    def done(self) -> bool: ...
+
+    def answer(self, raw: RawMessage) -> None:
+        """The reply has come."""
+
+    def refuse(self, exc: BaseException) -> None:
+        """The request has failed."""
+
+
+class Owner(Protocol):
+    """What a session wants of its connection. Any of these may close the session."""
+
+    def send(self, data: bytes, urgent: bool) -> None:
+        """Hand bytes to the stream, at once if *urgent*. Raises `WriteBufferFull`."""
+
+    def session_greeted(self) -> None:
+        """Half of a v4 greeting has come: call `Session.conclude` a little later."""
+
+    def session_connected(self) -> None:
+        """The protocol version is known."""
+
+    def session_lost(self, cause: Exception) -> None:
+        """The conversation cannot go on."""
+
+    def session_malformed(self, error: ValueError) -> None:
+        """A line came that is no message."""
+
+    def session_unknown(self, raw: RawMessage) -> None:
+        """A message came that nobody wants."""
+
+    def call(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Run a user's callback; it never raises."""
+
+
+class Session:
+    """One conversation.
+
+    :arg owner: an `Owner`.
+    :arg informs: for each major version, from the name of an inform to the callbacks that want it, each called
+        with the raw message. They never raise. The tuples are replaced on change, never changed.
+    :arg counters: what is counted, across connections.
+    :arg limit: the longest line, in bytes.
+    :arg max_reply: most bytes of informs that are collected for one request.
+    :arg max_queue: most bytes of requests that wait in lanes.
+    """
+
+    __slots__ = (
+        "_all_informs",
+        "_announced",
+        "_by_mid",
+        "_counters",
+        "_greeting_bytes",
+        "_informs",
+        "_lanes",
+        "_leaving",
+        "_limit",
+        "_line_limit",
+        "_max_queue",
+        "_max_reply",
+        "_next_mid",
+        "_owner",
+        "_parser",
+        "_queued",
+        "_v4",
+        "alive",
+        "protocol",
+        "versions",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        informs: Mapping[int, Mapping[bytes, tuple[Callable[[RawMessage], Any], ...]]],
+        counters: Counters,
+        limit: int,
+        max_reply: int,
+        max_queue: int,
+    ) -> None:
+        self._owner = owner
+        self._all_informs = informs
+        self._informs = informs[5]
+        self._counters = counters
+        self._limit = limit
+        self._line_limit = min(limit, GREETING_LINE)
+        self._max_reply = max_reply
+        self._max_queue = max_queue
+        # The limit is ours to enforce; the parser's own, which it reports only at the end of a line, is never met.
+        self._parser = codec.Parser(limit + 2)
+        self._greeting_bytes = 0
+        self._by_mid: dict[int, Entry] = {}
+        self._lanes: dict[bytes, OrderedDict[Entry, None]] = {}
+        self._queued = 0
+        self._next_mid = 1
+        self._announced = False
+        self._v4: set[bytes] = set()
+        self._leaving: Optional[DeviceDisconnected] = None
+        #: False once `close` was called; nothing happens after that.
+        self.alive = True
+        #: What the device speaks; None until that is known.
+        self.protocol: Optional[ProtocolFlags] = None
+        #: From a name to the versions that the device gave it.
+        self.versions: dict[str, tuple[str, ...]] = {}
+
+    # Out
+
+    def send(self, entry: Entry, arguments: list[bytes]) -> None:
+        """Send a request, or queue it behind the one of its name. Raises `.WriteBufferFull`."""
+        assert self.protocol is not None, "no request before the protocol version is known"
+        if "I" in self.protocol.flags:
+            mid = self._next_mid
+            while mid in self._by_mid:
+                mid = mid % MAX_MID + 1
+            line = bytes(RawMessage(codec.REQUEST, entry.name, mid, arguments))
+            self._owner.send(line, not self._by_mid)
+            self._next_mid = mid % MAX_MID + 1
+            entry.mid = mid
+            entry.sent = True
+            self._by_mid[mid] = entry
+            self._counters.requests += 1
+            return
+        line = bytes(RawMessage(codec.REQUEST, entry.name, None, arguments))
+        lane = self._lanes.get(entry.name)
+        if lane:
+            if self._queued + len(line) > self._max_queue:
+                raise WriteBufferFull(f"{self._queued} bytes of requests wait for their turn already")
+            entry.line = line
+            self._queued += len(line)
+            lane[entry] = None
+        else:
+            self._transmit(entry, line)
+            self._lanes[entry.name] = OrderedDict({entry: None})
+
+    def _transmit(self, entry: Entry, line: bytes) -> None:
+        self._owner.send(line, len(self._lanes) < 2)
+        entry.sent = True
+        self._counters.requests += 1
+
+    def abandon(self, entry: Entry) -> bool:
+        """The owner of a request has given it up (it is ``done()``).
+
+        Returns True if the device still owes a reply that only its name will tell: until that has come, later
+        requests of this name wait.
+        """
+        if entry.mid is not None and self._by_mid.pop(entry.mid, None) is not None:
+            return False
+        lane = self._lanes.get(entry.name)
+        if lane is None or entry not in lane:
+            return False
+        if entry.sent:
+            return True
+        del lane[entry]
+        self._queued -= len(entry.line)
+        return False
+
+    def owes(self, entry: Entry) -> bool:
+        """Whether an abandoned request still stands in its lane, so that others wait for its reply."""
+        return entry in self._lanes.get(entry.name, {}) and entry.done()
+
+    def pending(self) -> Iterator[Entry]:
+        """Every request that waits for a reply or for its turn, and every abandoned one that is still owed one."""
+        yield from self._by_mid.values()
+        for lane in self._lanes.values():
+            yield from lane
+
+    # In
+
+    def receive(self, data: Union[bytes, memoryview]) -> None:
+        """Take what has come from the device, in chunks of any size. The buffer may be reused afterwards."""
+        size = len(data)
+        self._counters.bytes_in += size
+        greeting = self.protocol is None
+        if self._parser.buffer_size + size > self._line_limit:
+            self._receive_by_line(bytes(data))
+        else:
+            self._take(data)
+        if not self.alive:
+            return
+        if self._leaving is not None:
+            self._owner.session_lost(self._leaving)
+        elif greeting and self.protocol is None:
+            self._greeting_bytes += size
+            if self._greeting_bytes > GREETING_TOTAL:
+                self._owner.session_lost(
+                    ProtocolError(f"{self._greeting_bytes} bytes have come, but no protocol version")
+                )
+
+    def _receive_by_line(self, data: bytes) -> None:
+        """Take a chunk in which a line might become too long: what stands before that line still counts."""
+        for match in _LINE.finditer(data):
+            line = match.group()
+            ended = line[-1:] in (b"\n", b"\r")
+            if self._parser.buffer_size + len(line) - ended > self._line_limit:
+                self._owner.session_lost(LineTooLong(f"a line is longer than {self._line_limit} bytes"))
+                return
+            self._take(line)
+            if not self.alive:
+                return
+
+    def _take(self, data: Union[bytes, memoryview]) -> None:
+        unfinished = self._parser.buffer_size > 0
+        errors = self._dispatch(self._parser.append(data))
+        if not errors or not self.alive:
+            return
+        # A line of blanks is nothing [section 2], but an error to the codec, which does not say of what.
+        blanks = _BLANK.findall(bytes(data) if unfinished else b"\n" + bytes(data))
+        for error in errors[len(blanks) :]:
+            self._counters.malformed += 1
+            self._owner.session_malformed(error)
+
+    def _dispatch(self, messages: list[Union[RawMessage, ValueError]]) -> list[ValueError]:
+        """Hand each message to whom it belongs. This is the hottest loop of the library.
+
+        Returns the errors of the lines that are no messages.
+        """
+        errors: list[ValueError] = []
+        counters = self._counters
+        by_mid = self._by_mid
+        lanes = self._lanes
+        reply, inform = codec.REPLY, codec.INFORM
+        for raw in messages:
+            if isinstance(raw, ValueError):
+                errors.append(raw)
+                continue
+            mtype = raw.mtype
+            if mtype is inform:
+                counters.informs += 1
+                mid = raw.mid
+                if mid is None and not lanes:
+                    self._asynchronous(raw)
+                else:
+                    self._inform(raw, mid)
+                if not self.alive:
+                    break
+            elif mtype is reply:
+                mid = raw.mid
+                entry = by_mid.pop(mid, None) if mid is not None else None
+                if entry is not None:
+                    counters.replies += 1
+                    entry.answer(raw)
+                else:
+                    self._lane_reply(raw, mid)
+            else:
+                self._owner.session_unknown(raw)
+        return errors
+
+    def _inform(self, raw: RawMessage, mid: Optional[int]) -> None:
+        entry = self._by_mid.get(mid) if mid is not None else None
+        if entry is None:
+            entry = self._head(raw.name, mid)
+        if entry is None:
+            if mid is None:
+                self._asynchronous(raw)
+            else:
+                self._counters.unmatched_replies += 1
+        elif entry.done():  # in quarantine
+            self._counters.unmatched_replies += 1
+        elif entry.on_inform is not None:
+            self._owner.call(entry.on_inform, Message.wrap(raw))
+        else:
+            entry.informs.append(Message.wrap(raw))
+            entry.size += len(raw.name) + 3 + sum(map(len, raw.arguments)) + len(raw.arguments)
+            if entry.size > self._max_reply:
+                self._too_large(entry)
+
+    def _too_large(self, entry: Entry) -> None:
+        error = f"the informs of ?{entry.name.decode()} come to more than {self._max_reply} bytes"
+        entry.refuse(ReplyTooLarge(error))
+        if self.abandon(entry):  # nobody could tell the rest of its informs from those of the next request
+            self._owner.session_lost(ReplyTooLarge(error))
+
+    def _head(self, name: bytes, mid: Optional[int]) -> Optional[Entry]:
+        """The request of a lane that a message without an id (or with one, if the request had that) belongs to."""
+        lane = self._lanes.get(name)
+        if not lane:
+            return None
+        entry = next(iter(lane))
+        return entry if entry.mid == mid or mid is None else None
+
+    def _lane_reply(self, raw: RawMessage, mid: Optional[int]) -> None:
+        entry = self._head(raw.name, mid)
+        if entry is None:
+            self._counters.unmatched_replies += 1
+            return
+        lane = self._lanes[raw.name]
+        del lane[entry]
+        if entry.done():
+            self._counters.unmatched_replies += 1
+        else:
+            self._counters.replies += 1
+            entry.answer(raw)
+        self._advance(raw.name, lane)
+
+    def _advance(self, name: bytes, lane: OrderedDict[Entry, None]) -> None:
+        """Send the next request of a lane whose head has gone."""
+        while lane:
+            entry = next(iter(lane))
+            if entry.sent:
+                return
+            self._queued -= len(entry.line)
+            try:
+                self._transmit(entry, entry.line)
+            except WriteBufferFull as exc:
+                del lane[entry]
+                entry.refuse(exc)
+            else:
+                return
+            finally:
+                entry.line = b""
+        del self._lanes[name]
+
+    def _asynchronous(self, raw: RawMessage) -> None:
+        """An inform that belongs to no request: first to the library itself, then to who asked for it."""
+        name = raw.name
+        own = self._OWN.get(name)
+        if own is not None:
+            own(self, raw)
+            if not self.alive:
+                return
+        callbacks = self._informs.get(name)
+        if callbacks is not None:
+            for callback in callbacks:
+                callback(raw)
+        elif own is None:
+            self._owner.session_unknown(raw)
+
+    # Versions
+
+    @property
+    def greeted(self) -> bool:
+        """Whether a part of a v4 greeting has come."""
+        return bool(self._v4)
+
+    def assume(self, flags: ProtocolFlags) -> None:
+        """Go on as if the device had sent these flags."""
+        self._decide(flags)
+
+    def conclude(self) -> None:
+        """Half a v4 greeting has come and nothing more: take the device for v4."""
+        if self._v4 and self.protocol is None:
+            self._decide(V4)
+
+    def _version_connect(self, raw: RawMessage) -> None:
+        words = [word.decode("utf-8", "backslashreplace") for word in raw.arguments]
+        if not words:
+            return
+        self._keep_version(words[0], words[1:])
+        if words[0] != "katcp-protocol" or self._announced:
+            return
+        self._announced = True
+        try:
+            if len(words) < 2:
+                raise ProtocolError("the device names no protocol version")
+            flags = ProtocolFlags.parse(words[1])
+        except ProtocolError as exc:
+            self._owner.session_lost(exc)
+        else:
+            self._decide(flags)
+
+    def _v4_greeting(self, raw: RawMessage) -> None:
+        name = raw.name.decode("ascii")
+        self._keep_version(name, [word.decode("utf-8", "backslashreplace") for word in raw.arguments])
+        if self._announced or raw.name in self._v4:
+            return
+        self._v4.add(raw.name)
+        if len(self._v4) == 2:
+            self._decide(V4)
+        elif self.protocol is None:
+            self._owner.session_greeted()
+
+    def _keep_version(self, name: str, versions: list[str]) -> None:
+        if name in self.versions or len(self.versions) < MAX_VERSIONS:
+            self.versions[name] = tuple(versions)
+
+    def _decide(self, flags: ProtocolFlags) -> None:
+        before, self.protocol = self.protocol, flags
+        self._informs = self._all_informs[flags.major]
+        self._line_limit = self._limit
+        if before is None:
+            self._owner.session_connected()
+        elif before.supports("I") and not flags.supports("I"):
+            # The ids that we sent may come back or not: await these replies by name.
+            for entry in self._by_mid.values():
+                self._lanes.setdefault(entry.name, OrderedDict())[entry] = None
+            self._by_mid.clear()
+
+    def _disconnect(self, raw: RawMessage) -> None:
+        reason = b" ".join(raw.arguments).decode("utf-8", "backslashreplace")
+        self._leaving = DeviceDisconnected(f"the device disconnected us: {printable(reason.encode())}", reason)
+
+    _OWN: dict[bytes, Callable[[Session, RawMessage], None]] = {
+        b"version-connect": _version_connect,
+        b"version": _v4_greeting,
+        b"build-state": _v4_greeting,
+        b"disconnect": _disconnect,
+    }
+
+    # The end
+
+    def close(self) -> list[Entry]:
+        """End the conversation. Returns the requests that will get no reply, in the order they were made."""
+        self.alive = False
+        entries = [entry for entry in self.pending() if not entry.done()]
+        self._by_mid.clear()
+        self._lanes.clear()
+        return entries

@@ -1,0 +1,263 @@
+"""The bytes of one connection: an IOStream, and the only file that knows how it reads.
+
+IOStream's reading interface gives data to a Future, one read at a time. A session wants each chunk at once, so
+the streams here override `read_from_fd`, the documented extension point: under one `read_until_close`, which is
+never cancelled, it hands what has come to the session and reports that there is nothing more to read. The
+received bytes go to one buffer per thread; the session copies what it keeps.
+
+Writing tries the socket at once while nothing is waiting to be sent, and gives IOStream only the rest. Writes
+that can wait are gathered and go out together, once in a turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from typing import Any, Callable, Optional, Union
+
+from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream
+
+from .errors import WriteBufferFull
+
+#: Most bytes read at a time. The loop tells again if there are more, after others had their turn.
+CHUNK = 64 * 1024
+
+_thread = threading.local()
+
+
+def _chunk_buffer() -> memoryview:
+    try:
+        return _thread.buffer  # type: ignore[no-any-return]
+    except AttributeError:
+        _thread.buffer = memoryview(bytearray(CHUNK))
+        return _thread.buffer  # type: ignore[no-any-return]
+
+
+class Stream(IOStream):
+    """A connected socket that hands over what it reads.
+
+    :arg sock: connected.
+    :arg receive: called with each chunk, a memoryview that is valid only during the call. It may close the stream.
+    :arg lost: called once, when the peer has ended the connection (with None) or it broke (with the OSError);
+        not after `close`. All that came before has been handed over by then.
+    :arg max_write: most bytes that may wait to be sent.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        receive: Callable[[memoryview], None],
+        lost: Callable[[Optional[BaseException]], None],
+        max_write: int,
+    ) -> None:
+        super().__init__(sock, read_chunk_size=1)
+        self._loop: asyncio.AbstractEventLoop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
+        self._receive = receive
+        self._lost: Optional[Callable[[Optional[BaseException]], None]] = lost
+        self._max_write = max_write
+        self._chunk = _chunk_buffer()
+        self._gathered: list[bytes] = []
+        self._broken = False
+        #: Bytes accepted by `send` and not yet by the system.
+        self.backlog = 0
+
+    def start(self) -> None:
+        """Begin to read; `receive` may be called before this returns."""
+        self.read_until_close()
+
+    def close(self, exc_info: Any = False) -> None:
+        """Close at once. What waits to be sent is lost, and nothing is called any more."""
+        self._lost = None
+        self._gathered.clear()
+        super().close(exc_info)
+
+    # Out
+
+    def send(self, data: bytes, urgent: bool) -> None:
+        """Hand over bytes to be sent, at once if *urgent*, otherwise with the others of this turn of the loop.
+
+        Raises `.WriteBufferFull` if too many are waiting already.
+        """
+        size = len(data)
+        if self.backlog + size > self._max_write:
+            raise WriteBufferFull(f"{self.backlog} bytes wait to be sent already")
+        self.backlog += size
+        if self._gathered:
+            self._gathered.append(data)
+        elif urgent:
+            self._push(data)
+        else:
+            self._gathered.append(data)
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._gathered:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._push(data)
+
+    def _push(self, data: bytes) -> None:
+        view = memoryview(data)
+        if not self.writing():
+            try:
+                view = view[self.write_to_fd(view) :]
+            except BlockingIOError:
+                pass
+        if view and not self.closed():
+            self.write(view)
+
+    def write_to_fd(self, data: memoryview) -> int:
+        """Override: an error means that the link is lost, after all that can still be read was."""
+        size = len(data)
+        if not self._broken:
+            try:
+                size = self._send_some(data)
+            except BlockingIOError:
+                raise
+            except OSError as exc:
+                self._broken = True
+                self._loop.call_soon(self._break, exc)
+        self.backlog -= size
+        return size
+
+    def _send_some(self, data: memoryview) -> int:
+        return self.socket.send(data)
+
+    def _break(self, exc: OSError) -> None:
+        while not self.closed() and self._read_chunk():
+            pass
+        self._lose(exc)
+
+    # In
+
+    def read_from_fd(self, buf: Union[bytearray, memoryview]) -> Optional[int]:
+        """Override: hand over one chunk, and tell IOStream that there is nothing to read."""
+        self._read_chunk()
+        return None
+
+    def _read_chunk(self) -> int:
+        """Read and hand over one chunk. Returns its size; 0 if nothing is there (any more)."""
+        try:
+            size = self._receive_some()
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            self._lose(exc)
+            return 0
+        if size == 0:
+            self._lose(None)
+            return 0
+        try:
+            self._receive(self._chunk[:size])
+        except BaseException as exc:
+            # Nobody knows how much of the chunk was heeded, so this conversation is over.
+            self._lose(exc)
+            raise
+        return size
+
+    def _receive_some(self) -> int:
+        return self.socket.recv_into(self._chunk)
+
+    def _lose(self, exc: Optional[BaseException]) -> None:
+        lost = self._lost
+        if lost is not None:
+            self.close()
+            lost(exc)
+
+
+class TLSStream(Stream):
+    """The same over TLS, on a socket whose handshake is done."""
+
+    socket: ssl.SSLSocket
+
+    def _send_some(self, data: memoryview) -> int:
+        try:
+            return self.socket.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            raise BlockingIOError from None
+
+    def _receive_some(self) -> int:
+        try:
+            return self.socket.recv_into(self._chunk)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
+
+    def read_from_fd(self, buf: Union[bytearray, memoryview]) -> Optional[int]:
+        """Override: as `Stream`, and also what TLS has decrypted already, of which the loop knows nothing."""
+        while self._read_chunk() and not self.closed() and self.socket.pending():
+            pass
+        return None
+
+
+class Handshake:
+    """The TLS handshake on a connected socket.
+
+    :arg done: called once with the encrypted socket, or with what went wrong (the socket is closed then); never
+        before `start` has returned, and not after `close`.
+
+    Tornado's own SSLIOStream could do it, but logs each failure by itself, at every attempt.
+    """
+
+    def __init__(
+        self,
+        io_loop: IOLoop,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        hostname: str,
+        done: Callable[[Optional[ssl.SSLSocket], Optional[BaseException]], None],
+    ) -> None:
+        self._io_loop = io_loop
+        self._sock: socket.socket = sock
+        self._context = context
+        self._hostname = hostname
+        self._done: Optional[Callable[[Optional[ssl.SSLSocket], Optional[BaseException]], None]] = done
+
+    def start(self) -> None:
+        """Begin."""
+        self._io_loop.add_handler(self._sock, self._begin, IOLoop.WRITE)
+
+    def close(self) -> None:
+        """End it, and close the socket."""
+        if self._done is not None:
+            self._done = None
+            self._io_loop.remove_handler(self._sock)
+            self._sock.close()
+
+    def _begin(self, fd: Any, events: int) -> None:
+        self._io_loop.remove_handler(self._sock)
+        try:
+            self._sock = self._context.wrap_socket(
+                self._sock, server_hostname=self._hostname, do_handshake_on_connect=False
+            )
+        except (OSError, ValueError) as exc:
+            self._finish(exc)
+        else:
+            self._io_loop.add_handler(self._sock, self._go_on, IOLoop.WRITE)
+
+    def _go_on(self, fd: Any, events: int) -> None:
+        assert isinstance(self._sock, ssl.SSLSocket)
+        try:
+            self._sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self._io_loop.update_handler(self._sock, IOLoop.READ)
+        except ssl.SSLWantWriteError:
+            self._io_loop.update_handler(self._sock, IOLoop.WRITE)
+        except (OSError, ValueError) as exc:
+            self._io_loop.remove_handler(self._sock)
+            self._finish(exc)
+        else:
+            self._io_loop.remove_handler(self._sock)
+            self._finish(None)
+
+    def _finish(self, error: Optional[BaseException]) -> None:
+        done, self._done = self._done, None
+        assert done is not None
+        if error is not None:
+            self._sock.close()
+            done(None, error)
+        else:
+            assert isinstance(self._sock, ssl.SSLSocket)
+            done(self._sock, None)

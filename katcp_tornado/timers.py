@@ -1,0 +1,78 @@
+"""One timer, on the monotonic clock, that does not take a held-up loop for a silent device."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Callable, Optional
+
+#: A timer that fires so much late, in seconds, has been held up by somebody's callback.
+STALL = 1.0
+
+
+class Timer:
+    """Calls *callback* once, some time after `start`; can be started again and again.
+
+    If the loop was held up, what the device sent meanwhile still waits in the kernel when the timer fires. So a
+    timer that is more than `STALL` seconds late first lets the loop read: it waits for one turn of the loop, and
+    for more as long as *progress*, a number that grows with what is read, changes (at most `STALL` seconds).
+    """
+
+    __slots__ = ("_callback", "_due", "_grace_until", "_handle", "_loop", "_progress", "_seen")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        callback: Callable[[], None],
+        progress: Optional[Callable[[], int]] = None,
+    ) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._progress = progress
+        self._handle: Optional[asyncio.TimerHandle] = None
+        self._due = 0.0
+        self._grace_until: Optional[float] = None
+        self._seen = 0
+
+    @property
+    def due(self) -> Optional[float]:
+        """When it will fire, on the loop's own clock; None if it is not running."""
+        return self._due if self._handle is not None else None
+
+    def start(self, delay: Optional[float]) -> None:
+        """Fire *delay* seconds from now, and not at any time set before; never, if *delay* is None."""
+        if delay is None:
+            self.cancel()
+        else:
+            self.start_at(self._loop.time() + delay)
+
+    def start_at(self, when: float) -> None:
+        """Fire at *when* on the loop's own clock, and not at any time set before."""
+        self.cancel()
+        self._due = when
+        self._handle = self._loop.call_at(when, self._fire)
+
+    def cancel(self) -> None:
+        """Do not fire."""
+        self._grace_until = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        now = self._loop.time()
+        if self._grace_until is None:
+            if now - self._due > STALL:
+                self._grace_until = now + STALL
+                self._wait_a_turn(now)
+                return
+        elif now < self._grace_until and self._progress is not None and self._progress() != self._seen:
+            self._wait_a_turn(now)
+            return
+        self._handle = None
+        self._grace_until = None
+        self._callback()
+
+    def _wait_a_turn(self, now: float) -> None:
+        # Not call_soon: that would run before the next turn's reads.
+        self._seen = self._progress() if self._progress is not None else 0
+        self._handle = self._loop.call_at(now, self._fire)
