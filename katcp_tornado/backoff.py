@@ -12,6 +12,9 @@ import random as _random
 from dataclasses import dataclass
 from typing import Optional
 
+#: More failures than this change nothing; and the number is one that a float can hold.
+_ENOUGH = 10**300
+
 
 @dataclass(frozen=True)
 class Backoff:
@@ -50,7 +53,10 @@ class Backoff:
             value = getattr(self, name)
             if not isinstance(value, numbers.Real) or isinstance(value, bool):
                 raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-            number = float(value)
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
             if not math.isfinite(number) or number < least or (strict and number == least):
                 raise ValueError(
                     f"{name} must be finite and {'more than' if strict else 'at least'} {least}, not {value!r}"
@@ -74,7 +80,7 @@ class Backoff:
         if n < 0:
             raise ValueError(f"n must be at least 0, not {n}")
         try:
-            ceiling = min(self.maximum, self.first * self.factor**n)
+            ceiling = min(self.maximum, self.first * self.factor ** min(n, _ENOUGH))
         except OverflowError:
             ceiling = self.maximum
         uniform = _random.uniform if self.random is None else self.random.uniform

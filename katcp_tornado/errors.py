@@ -29,8 +29,8 @@ handed to the stream, so that the device cannot have executed it.
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Optional
+from types import WrapperDescriptorType
+from typing import TYPE_CHECKING, Any, Optional
 
 from tornado.util import TimeoutError as _TornadoTimeoutError
 
@@ -197,6 +197,11 @@ class WaitTimeout(_Timeout):
     """The client did not come into the awaited state in time; ``__cause__`` is its `~.Client.last_exc`."""
 
 
+def one_line(text: str) -> str:
+    """The text with everything that is not printable escaped: what a device sent may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def describe(exc: Optional[BaseException]) -> str:
     """One line of text for a log: the kind of the error, its message, and the addresses it came from."""
     if exc is None:
@@ -204,13 +209,20 @@ def describe(exc: Optional[BaseException]) -> str:
     text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     if isinstance(exc.__cause__, AddressErrors):
         text += f" ({exc.__cause__})"
-    return text
+    return one_line(text)
 
 
 def own_copy(exc: BaseException) -> BaseException:
     """A copy of *exc* to raise for one waiter: an instance that many raise grows its traceback without end."""
     try:
-        other: BaseException = copy.copy(exc)
+        cls: Any = type(exc)
+        args: Any = exc.__reduce__()[1]  # with the file name of an OSError, which exc.args leaves out
+        if isinstance(cls.__init__, WrapperDescriptorType):  # an exception of Python's own
+            other: BaseException = cls(*args)
+        else:  # its __init__ may take other arguments
+            other = cls.__new__(cls, *args)
+            other.args = exc.args
+        other.__dict__.update(exc.__dict__)
     except Exception:  # a foreign exception (of a user's resolver) that cannot be copied
         return exc
     other.__cause__ = exc.__cause__

@@ -59,7 +59,7 @@ class Link:
         self.session: Optional[Session] = None
         self.ledger = Ledger(self)
         self._reporter = Reporter(self.loop, f"{host}:{port}")
-        self._since = self.loop.time()
+        self._since: float = self.loop.time()
         self._last_rx: Optional[float] = None
         self._failures = 0
         self._history: deque[Failure] = deque(maxlen=HISTORY)
@@ -215,12 +215,13 @@ class Link:
         return self.counters.bytes_in
 
     def silent_since(self) -> float:
-        return max(self._since, self._last_rx or 0.0)
+        return self._since if self._last_rx is None else max(self._since, self._last_rx)
 
     def busy_until(self) -> float:
         assert self.session is not None
         busy = (entry for entry in self.session.pending() if entry.sent and not entry.done())
-        return max((entry.deadline or 0.0 for entry in busy), default=0.0)
+        deadlines: list[float] = [entry.deadline or 0.0 for entry in busy]
+        return max(deadlines, default=0.0)
 
     def probe(self) -> None:
         self.ledger.request("watchdog", (), timeout=None, raw=True)

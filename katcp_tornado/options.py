@@ -20,7 +20,10 @@ def seconds(name: str, value: Any, *, optional: bool = True, zero: bool = False)
         return None
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number of seconds{' or None' * optional}, not {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if math.isnan(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name} must be {'at least' if zero else 'more than'} 0 s, not {value!r}")
     if number == math.inf:

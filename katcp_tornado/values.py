@@ -125,7 +125,7 @@ def _register(
         raise ValueError(f"{base.__name__} is already registered")
     _registry.append(_Registration(base, encode, make_decoder))
     _find.cache_clear()
-    decoder.cache_clear()
+    _class_decoder.cache_clear()
 
 
 def register_type(type_: type[T], encode: Callable[[T], bytes], decode: Callable[[bytes], T]) -> None:
@@ -143,11 +143,11 @@ def register_type(type_: type[T], encode: Callable[[T], bytes], decode: Callable
 
 
 @cache
-def _find(cls: Any) -> _Registration:
-    for entry in reversed(_registry):
-        if issubclass(cls, entry.base):
-            return entry
-    raise TypeError(f"{cls.__name__} cannot be a KATCP argument; see register_type()")
+def _find(cls: type) -> _Registration:
+    fitting = [entry for entry in _registry if issubclass(cls, entry.base)]
+    if not fitting:
+        raise TypeError(f"{cls.__name__} cannot be a KATCP argument; see register_type()")
+    return fitting[-1]
 
 
 def encode(value: Any, major: int = 5) -> bytes:
@@ -155,7 +155,7 @@ def encode(value: Any, major: int = 5) -> bytes:
 
     Raises `TypeError` if its type is not known, `ValueError` if it cannot be expressed.
     """
-    return _find(type(value)).encode(value, major)
+    return _find(type(value)).encode(value, major)  # type: ignore[arg-type]  # a class is hashable
 
 
 def decode(type: Any, raw: bytes, major: int = 5) -> Any:
@@ -167,13 +167,17 @@ def decode(type: Any, raw: bytes, major: int = 5) -> Any:
     return decoder(type, major)(raw)
 
 
-@lru_cache(maxsize=1024)
 def decoder(type_: Any, major: int = 5) -> Callable[[bytes], Any]:
     """The function that `decode` calls: to decode many values of one type."""
-    if get_origin(type_) in _UNIONS:
+    if get_origin(type_) in _UNIONS:  # not cached: to typing, Union[int, str] and Union[str, int] are equal
         return _union_decoder([decoder(arg, major) for arg in get_args(type_) if arg is not type(None)])
     if not isinstance(type_, type):
         raise TypeError(f"{type_!r} is not a class that KATCP arguments can be decoded to")
+    return _class_decoder(type_, major)
+
+
+@lru_cache(maxsize=1024)
+def _class_decoder(type_: type, major: int) -> Callable[[bytes], Any]:
     return _find(type_).make_decoder(type_, major)
 
 
@@ -234,16 +238,30 @@ def _timestamp_decoder(cls: type[Timestamp], major: int) -> Callable[[bytes], Ti
 def _encode_timestamp(value: Timestamp, major: int) -> bytes:
     if major >= 5:
         return repr(float(value)).encode("ascii")
-    if not math.isfinite(value):
+    milliseconds = value * 1000.0
+    if not math.isfinite(milliseconds):
         raise ValueError(f"{value!r} cannot be expressed in milliseconds")
-    return b"%d" % round(value * 1000.0)
+    return b"%d" % round(milliseconds)
+
+
+def _encode_real(value: Any, major: int) -> bytes:
+    try:
+        return repr(float(value)).encode("ascii")
+    except OverflowError as exc:
+        raise ValueError(f"{value!r} is beyond the range of a float") from exc
 
 
 def _encode_enum(value: enum.Enum, major: int = 5) -> bytes:
     own = getattr(value, "katcp_value", None)
     if own is None:
+        if value.name is None:  # some values of an enum.Flag have none
+            raise ValueError(f"{value!r} has no name")
         return value.name.lower().replace("_", "-").encode("utf-8")
-    return own.encode("utf-8") if isinstance(own, str) else bytes(own)
+    if isinstance(own, str):
+        return own.encode("utf-8")
+    if isinstance(own, bytes):
+        return own
+    raise TypeError(f"katcp_value of {value!r} must be bytes or str, not {type(own).__name__}")
 
 
 def _enum_decoder(cls: type[enum.Enum], major: int) -> Callable[[bytes], enum.Enum]:
@@ -266,7 +284,7 @@ def _plain(cls: Any, base: Any, decode_base: Callable[[bytes], Any]) -> Callable
 
 
 # The later ones win where several fit: a bool is an Integral, and an IntEnum too.
-_register(numbers.Real, lambda v, _: repr(float(v)).encode("ascii"), lambda c, _: _plain(c, float, _decode_float))
+_register(numbers.Real, _encode_real, lambda c, _: _plain(c, float, _decode_float))
 _register(numbers.Integral, lambda v, _: b"%d" % int(v), lambda c, _: _plain(c, int, _decode_int))
 _register(bool, lambda v, _: b"1" if v else b"0", lambda c, _: _decode_bool)
 _register(bytes, lambda v, _: bytes(v), lambda c, _: _plain(c, bytes, _identity))

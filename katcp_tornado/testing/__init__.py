@@ -1,5 +1,57 @@
-"""What tests of KATCP clients need."""
+"""What tests of KATCP clients need: a device that misbehaves on demand, and a clock that jumps.
 
+`FakeDevice` is a KATCP server on a real port of this machine, which can be scripted. `VirtualTimeLoop` is an
+IOLoop on which timeouts take no time. Nothing in here needs the rest of the library's client, or pytest.
+"""
+
+from .behaviours import (
+    Answer,
+    Banner,
+    Behaviour,
+    Deaf,
+    Delay,
+    Disconnect,
+    Drip,
+    Drop,
+    EndlessLine,
+    Partial,
+    Raw,
+    Reset,
+    Silent,
+    Stall,
+    Version,
+)
+from .connection import Connection
+from .device import FakeDevice
+from .handlers import Fail, Invalid, RequestContext
 from .loop import VirtualTimeLoop
+from .sensors import FakeReading, FakeSensor, Sampler
 
-__all__ = ["VirtualTimeLoop"]
+__all__ = [
+    "FakeDevice",
+    "VirtualTimeLoop",
+    # how it behaves
+    "Behaviour",
+    "Answer",
+    "Banner",
+    "Deaf",
+    "Delay",
+    "Disconnect",
+    "Drip",
+    "Drop",
+    "EndlessLine",
+    "Partial",
+    "Raw",
+    "Reset",
+    "Silent",
+    "Stall",
+    "Version",
+    # what it is made of
+    "Connection",
+    "Fail",
+    "FakeReading",
+    "FakeSensor",
+    "Invalid",
+    "RequestContext",
+    "Sampler",
+]

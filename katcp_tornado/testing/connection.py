@@ -6,7 +6,7 @@ import re
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, cast
 
 from tornado.concurrent import Future
 from tornado.iostream import IOStream, StreamClosedError
@@ -163,7 +163,7 @@ class Connection:
         if not self._open or self._paused or self._reading:
             return
         try:
-            future = self._stream.read_bytes(_CHUNK, partial=True)
+            future = cast("Future[bytes]", self._stream.read_bytes(_CHUNK, partial=True))
         except StreamClosedError:
             self.close()
             return
@@ -219,10 +219,8 @@ class Connection:
 
         def done(future: Future[Any]) -> None:
             self._running.discard(future)
-            if self._open and not future.cancelled():
+            if not future.cancelled():
                 self.guard(callback, future)
-            elif not future.cancelled() and future.exception() is not None:
-                self.device.report(future.exception())
 
         self._io_loop.add_future(future, done)
 
@@ -253,16 +251,20 @@ class Connection:
             self._close_stream(reset)
         else:
             self._io_loop.add_future(self._stream.write(b""), lambda _: self._close_stream(False))
-        self.device.forget(self)
+        self.device.changed()
+
+    def abort(self) -> None:
+        """Drop what still waits to be flushed after `close`."""
+        self._close_stream(False)
 
     def _close_stream(self, reset: bool) -> None:
-        if self._stream.closed():
-            return
-        if reset:
-            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RST)
-        else:
-            self._discard_input()
-        self._stream.close()
+        if not self._stream.closed():
+            if reset:
+                self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RST)
+            else:
+                self._discard_input()
+            self._stream.close()
+        self.device.forget(self)
 
     def _discard_input(self) -> None:
         # A socket that is closed with unread bytes sends a reset, and the client may lose what it has not read.

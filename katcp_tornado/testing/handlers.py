@@ -13,7 +13,7 @@ from ..values import encode
 
 if TYPE_CHECKING:
     from .behaviours import Behaviour
-    from .connection import Connection
+    from .connection import Connection, Protocol
     from .device import FakeDevice
 
 Arguments = Union[tuple[Any, ...], list[Any], None]
@@ -37,8 +37,14 @@ class RequestEntry(NamedTuple):
 
     handler: Handler
     description: str
-    #: A flag of the protocol, or a major version, without which the request is not known; "" for any.
+    #: The flag of the protocol, or the least major version, without which it is not known; "" for none.
     needs: str = ""
+
+    def known(self, protocol: Protocol) -> bool:
+        """Whether a device that speaks this protocol has the request."""
+        if self.needs.isdigit():
+            return protocol.major >= int(self.needs)
+        return not self.needs or self.needs in protocol.flags
 
 
 class RequestContext:

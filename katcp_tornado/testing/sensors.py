@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from ..message import Message
 from ..values import Timestamp, decode, encode
@@ -12,8 +12,6 @@ from .handlers import Fail
 
 if TYPE_CHECKING:
     from .connection import Connection
-
-_Number = Union[int, float]
 
 
 class FakeReading(NamedTuple):
@@ -79,6 +77,9 @@ class FakeSensor:
         return value
 
 
+_Changes = Callable[[FakeReading, float, FakeSensor], bool]
+
+
 class Sampler:
     """One connection's strategy for one sensor [section 7.1].
 
@@ -93,7 +94,7 @@ class Sampler:
         sensor: FakeSensor,
         strategy: str,
         arguments: Sequence[bytes],
-        changes: Callable[[FakeReading, float, FakeSensor], bool],
+        changes: _Changes,
         shortest: float = 0.0,
         longest: Optional[float] = None,
     ) -> None:
@@ -175,10 +176,8 @@ _PARAMETERS = {
 }
 
 
-def _rule(
-    strategy: str, numbers: list[float], major: int
-) -> tuple[Callable[[FakeReading, float, FakeSensor], bool], float, Optional[float]]:
-    changes = _always if strategy == "auto" else _never if strategy == "period" else _event
+def _rule(strategy: str, numbers: list[float], major: int) -> tuple[_Changes, float, Optional[float]]:
+    changes: _Changes = _always if strategy == "auto" else _never if strategy == "period" else _event
     if strategy.startswith("differential"):
         changes = _differential(numbers.pop(0))
     times = [number / 1000.0 for number in numbers] if major < 5 else numbers  # milliseconds [section 1.1]
@@ -203,7 +202,7 @@ def _event(sent: FakeReading, number: float, sensor: FakeSensor) -> bool:
     return sent.status != sensor.reading.status or sent.value != sensor.reading.value
 
 
-def _differential(difference: float) -> Callable[[FakeReading, float, FakeSensor], bool]:
+def _differential(difference: float) -> _Changes:
     if difference < 0:
         raise Fail("the difference must not be negative")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from tornado.concurrent import Future
 
@@ -19,7 +18,7 @@ LOG_LEVELS = ("off", "fatal", "error", "warn", "info", "debug", "trace", "all")
 STANDARD: dict[str, RequestEntry] = {}
 
 
-def _standard(name: str, needs: str = "") -> Any:
+def _standard(name: str, needs: str = "") -> Callable[[Handler], Handler]:
     def register(handler: Handler) -> Handler:
         STANDARD[name] = RequestEntry(handler, (handler.__doc__ or "").partition("\n")[0], needs)
         return handler
@@ -237,10 +236,3 @@ def _sleep(context: RequestContext, message: Message) -> Future[None]:
 def _wake(future: Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def known_requests(entries: dict[str, RequestEntry], flags: frozenset[str], major: int) -> Iterator[str]:
-    """The names of those that a device with these flags has."""
-    for name, entry in entries.items():
-        if not entry.needs or entry.needs in flags or (entry.needs.isdigit() and major >= int(entry.needs)):
-            yield name
