@@ -40,7 +40,6 @@ GREETING_TOTAL = 1024 * 1024
 MAX_VERSIONS = 64
 
 _LINE = re.compile(rb"[^\r\n]*[\r\n]?")
-_BLANK = re.compile(rb"(?<=[\r\n])[ \t]+(?=[\r\n])")
 
 
 class Entry(Protocol):
@@ -229,7 +228,7 @@ class Session:
         if self._parser.buffer_size + size > self._line_limit:
             self._receive_by_line(bytes(data))
         else:
-            self._take(data)
+            self._dispatch(self._parser.append(data))
         if not self.alive:
             return
         if self._leaving is not None:
@@ -249,34 +248,20 @@ class Session:
             if self._parser.buffer_size + len(line) - ended > self._line_limit:
                 self._owner.session_lost(LineTooLong(f"a line is longer than {self._line_limit} bytes"))
                 return
-            self._take(line)
+            self._dispatch(self._parser.append(line))
             if not self.alive:
                 return
 
-    def _take(self, data: Union[bytes, memoryview]) -> None:
-        unfinished = self._parser.buffer_size > 0
-        errors = self._dispatch(self._parser.append(data))
-        if not errors or not self.alive:
-            return
-        # A line of blanks is nothing [section 2], but an error to the codec, which does not say of what.
-        blanks = _BLANK.findall(bytes(data) if unfinished else b"\n" + bytes(data))
-        for error in errors[len(blanks) :]:
-            self._counters.malformed += 1
-            self._owner.session_malformed(error)
-
-    def _dispatch(self, messages: list[Union[RawMessage, ValueError]]) -> list[ValueError]:
-        """Hand each message to whom it belongs. This is the hottest loop of the library.
-
-        Returns the errors of the lines that are no messages.
-        """
-        errors: list[ValueError] = []
+    def _dispatch(self, messages: list[Union[RawMessage, ValueError]]) -> None:
+        """Hand each message to whom it belongs. This is the hottest loop of the library."""
         counters = self._counters
         by_mid = self._by_mid
         lanes = self._lanes
         reply, inform = codec.REPLY, codec.INFORM
         for raw in messages:
             if isinstance(raw, ValueError):
-                errors.append(raw)
+                counters.malformed += 1
+                self._owner.session_malformed(raw)
                 continue
             mtype = raw.mtype
             if mtype is inform:
@@ -287,7 +272,7 @@ class Session:
                 else:
                     self._inform(raw, mid)
                 if not self.alive:
-                    break
+                    return
             elif mtype is reply:
                 mid = raw.mid
                 entry = by_mid.pop(mid, None) if mid is not None else None
@@ -298,7 +283,6 @@ class Session:
                     self._lane_reply(raw, mid)
             else:
                 self._owner.session_unknown(raw)
-        return errors
 
     def _inform(self, raw: RawMessage, mid: Optional[int]) -> None:
         entry = self._by_mid.get(mid) if mid is not None else None

@@ -1,0 +1,113 @@
+"""What every command shares: its exit codes, and a way out when it is interrupted or nobody reads what it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, Callable, NoReturn, Optional, TextIO
+
+import click
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ends."""
+
+    OK = 0
+    #: The device, or the demonstration, says no.
+    REFUSED = 1
+    #: The command line makes no sense. click uses the same.
+    USAGE = 2
+    NO_CONNECTION = 3
+    TIMEOUT = 4
+    #: Ctrl-C: as if the signal had ended the process.
+    INTERRUPTED = 130
+    #: Nobody reads what we write (``| head``), likewise.
+    BROKEN_PIPE = 141
+
+
+class Output:
+    """The standard output of a command.
+
+    When it cannot be written to, nothing is raised, since that might be inside somebody's callback: the command is
+    told (*failed* is called, once) and the rest is dropped.
+    """
+
+    def __init__(self, stream: TextIO, failed: Callable[[], object]) -> None:
+        self._stream = stream
+        self._failed = failed
+        #: Why it cannot be written to.
+        self.error: Optional[OSError] = None
+
+    @property
+    def encoding(self) -> str:
+        """What rich wants to know of a file."""
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._stream.fileno()
+
+    def line(self, text: str) -> None:
+        """Write a line, at once: somebody may be watching a long reply."""
+        self.write(f"{text}\n")
+        self.flush()
+
+    def write(self, text: str) -> int:
+        """Write some text."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand it over to whoever reads."""
+        self._try(self._stream.flush)
+
+    def _try(self, function: Callable[[], object]) -> None:
+        if self.error is not None:
+            return
+        try:
+            function()
+        except OSError as exc:
+            self.error = exc
+            # The interpreter flushes what is left when it exits, and would complain.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            self._failed()
+
+
+def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
+    """Run a command on a loop of its own, and exit as it says."""
+
+    async def run_it() -> ExitCode:
+        task = asyncio.current_task()
+        assert task is not None
+        output = Output(sys.stdout, task.cancel)
+        try:
+            return await command(output)
+        except asyncio.CancelledError:
+            if output.error is None:  # Ctrl-C
+                raise
+        if isinstance(output.error, BrokenPipeError):
+            return ExitCode.BROKEN_PIPE
+        complain(f"cannot write: {output.error}")
+        return ExitCode.REFUSED
+
+    try:
+        code = asyncio.run(run_it())
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    sys.exit(code)
+
+
+def complain(text: str) -> None:
+    """Write a line to the standard error. What is not printable in it is escaped: it may come from a device."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    with contextlib.suppress(OSError):
+        click.echo(f"katcp-tornado: {safe}", err=True)

@@ -1,0 +1,624 @@
+"""One conversation, without a loop: bytes in, bytes out."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from katcp_tornado import DeviceDisconnected, LineTooLong, Message, ProtocolError, ReplyTooLarge, WriteBufferFull
+from katcp_tornado.codec import RawMessage
+from katcp_tornado.protocol import V4, ProtocolFlags
+from katcp_tornado.session import GREETING_LINE, GREETING_TOTAL, MAX_VERSIONS, Session
+from katcp_tornado.stats import Counters
+
+V5 = b"#version-connect katcp-protocol 5.1-MIB\n"
+NO_IDS = b"#version-connect katcp-protocol 5.0-M\n"
+
+
+class Entry:
+    """A request, as a session sees it."""
+
+    def __init__(self, name: str, on_inform: Optional[Callable[[Message], Any]] = None) -> None:
+        self.name = name.encode()
+        self.mid: Optional[int] = None
+        self.sent = False
+        self.line = b""
+        self.size = 0
+        self.deadline: Optional[float] = None
+        self.on_inform = on_inform
+        self.informs: list[Message] = []
+        self.reply: Optional[Message] = None
+        self.error: Optional[BaseException] = None
+        self.abandoned = False
+
+    def done(self) -> bool:
+        return self.abandoned or self.reply is not None or self.error is not None
+
+    def answer(self, raw: RawMessage) -> None:
+        assert not self.done()
+        self.reply = Message.wrap(raw)
+
+    def refuse(self, exc: BaseException) -> None:
+        assert not self.done()
+        self.error = exc
+
+
+class Owner:
+    """A connection that only remembers."""
+
+    def __init__(self, *, limit: int = 1 << 20, max_reply: int = 1 << 20, max_queue: int = 1 << 20) -> None:
+        self.informs: dict[int, dict[bytes, tuple[Callable[[RawMessage], Any], ...]]] = {4: {}, 5: {}}
+        self.counters = Counters()
+        self.sent: list[bytes] = []
+        self.urgent: list[bool] = []
+        self.room: Optional[int] = None
+        self.connected = 0
+        self.greeted = 0
+        self.lost: list[Exception] = []
+        self.malformed: list[ValueError] = []
+        self.unknown: list[str] = []
+        self.session = Session(self, self.informs, self.counters, limit, max_reply, max_queue)
+
+    def send(self, data: bytes, urgent: bool) -> None:
+        if self.room is not None and len(data) > self.room:
+            raise WriteBufferFull("full")
+        self.sent.append(data)
+        self.urgent.append(urgent)
+
+    def session_greeted(self) -> None:
+        self.greeted += 1
+
+    def session_connected(self) -> None:
+        assert self.session.protocol is not None
+        self.connected += 1
+
+    def session_lost(self, cause: Exception) -> None:
+        self.lost.append(cause)
+        self.session.close()
+
+    def session_malformed(self, error: ValueError) -> None:
+        self.malformed.append(error)
+
+    def session_unknown(self, raw: RawMessage) -> None:
+        self.unknown.append(str(Message.wrap(raw)))
+
+    def call(self, callback: Callable[..., Any], *args: Any) -> None:
+        callback(*args)
+
+    def listen(self, name: str) -> list[str]:
+        """Collect the informs of a name, as text."""
+        heard: list[str] = []
+        for informs in self.informs.values():
+            informs[name.encode()] = (
+                *informs.get(name.encode(), ()),
+                lambda raw: heard.append(str(Message.wrap(raw))),
+            )
+        return heard
+
+    def request(self, name: str, *args: bytes, **kwargs: Any) -> Entry:
+        entry = Entry(name, **kwargs)
+        self.session.send(entry, list(args))
+        return entry
+
+
+def connected(greeting: bytes = V5, **limits: int) -> Owner:
+    owner = Owner(**limits)
+    owner.session.receive(greeting)
+    assert owner.connected == 1
+    return owner
+
+
+# Greetings
+
+
+@pytest.mark.parametrize(
+    "banner",
+    [
+        V5,
+        b"#version-connect katcp-library x\n" + V5,
+        b"#version-connect c-peer 1 2\n#version-connect katcp-library x y\n" + V5 + b"#version-connect kernel 6.1\n",
+        b"#version-connect feeder.katcp-protocol 4.9\n" + V5,
+        b"\n\r\n" + V5.replace(b"\n", b"\r\n"),
+        b"#log info 1 a b\n" + V5,
+    ],
+)
+def test_the_protocol_line_counts_wherever_it_stands(banner: bytes) -> None:
+    owner = connected(banner)
+    assert owner.session.protocol == ProtocolFlags(5, 1, frozenset("MIB"))
+    assert owner.session.versions["katcp-protocol"] == ("5.1-MIB",)
+    assert owner.malformed == []
+
+
+@pytest.mark.parametrize("text", ["6.0-M", "3.0", "5", "", "five", "5.x", "-5.0", "5.0-M!", "5.0 -M".replace(" ", "")])
+def test_a_version_that_we_do_not_speak(text: str) -> None:
+    owner = Owner()
+    owner.session.receive(b"#version-connect katcp-protocol " + (text.encode() or b"\\@") + b"\n")
+    if text == "5.0-M":
+        assert owner.connected == 1
+        return
+    assert owner.connected == 0
+    (cause,) = owner.lost
+    assert isinstance(cause, ProtocolError)
+    assert cause.version == text
+
+
+def test_no_version_at_all_is_a_protocol_error() -> None:
+    owner = Owner()
+    owner.session.receive(b"#version-connect katcp-protocol\n")
+    (cause,) = owner.lost
+    assert isinstance(cause, ProtocolError)
+    assert cause.version is None
+
+
+def test_a_second_protocol_line_is_ignored() -> None:
+    owner = connected()
+    owner.session.receive(b"#version-connect katcp-protocol 9.9\n")
+    assert owner.lost == []
+    assert owner.connected == 1
+    assert owner.session.protocol == ProtocolFlags(5, 1, frozenset("MIB"))
+
+
+@pytest.mark.parametrize("lines", [b"#version a-1.0\n#build-state b-2\n", b"#build-state b-2\n#version a-1.0\n"])
+def test_v4(lines: bytes) -> None:
+    owner = connected(lines)
+    assert owner.session.protocol == V4
+    assert owner.session.versions == {"version": ("a-1.0",), "build-state": ("b-2",)}
+
+
+def test_half_a_v4_greeting_is_concluded_by_the_owner() -> None:
+    owner = Owner()
+    owner.session.conclude()
+    assert owner.connected == 0  # nothing has come
+    owner.session.receive(b"#version a-1.0\n")
+    owner.session.receive(b"#version a-1.0\n")
+    assert (owner.connected, owner.greeted) == (0, 1)
+    assert owner.session.greeted
+    owner.session.conclude()
+    assert owner.session.protocol == V4
+    owner.session.conclude()
+    assert owner.connected == 1
+
+
+def test_a_protocol_line_corrects_a_v4_guess() -> None:
+    owner = connected(b"#version a\n#build-state b\n")
+    owner.session.receive(V5)
+    assert owner.connected == 1
+    assert owner.session.protocol == ProtocolFlags(5, 1, frozenset("MIB"))
+
+
+def test_informs_are_decoded_for_the_version_of_the_connection() -> None:
+    owner = Owner()
+    owner.informs[4][b"x"] = (lambda raw: heard.append(4),)
+    owner.informs[5][b"x"] = (lambda raw: heard.append(5),)
+    heard: list[int] = []
+    owner.session.receive(b"#x\n#version a\n#x\n#build-state b\n#x\n")
+    assert heard == [5, 5, 4]
+
+
+def test_versions_are_bounded() -> None:
+    owner = connected()
+    for n in range(2 * MAX_VERSIONS):
+        owner.session.receive(b"#version-connect name%d 1\n" % n)
+    owner.session.receive(b"#version-connect name0 2\n#version-connect\n")
+    assert len(owner.session.versions) == MAX_VERSIONS
+    assert owner.session.versions["name0"] == ("2",)
+
+
+def test_a_version_that_is_assumed_is_corrected_by_the_device() -> None:
+    owner = Owner()
+    owner.session.assume(ProtocolFlags(5, 0, frozenset("I")))
+    assert owner.connected == 1
+    old = owner.request("help")
+    owner.session.receive(NO_IDS)
+    new = owner.request("add")
+    assert owner.sent == [b"?help[1]\n", b"?add\n"]
+    owner.session.receive(b"#help a\n!help ok 1\n!add ok 3\n")
+    assert old.reply == Message.reply("help", "ok", 1)
+    assert old.informs == [Message.inform("help", "a")]
+    assert new.reply == Message.reply("add", "ok", 3)
+
+
+def test_replies_with_ids_still_count_after_such_a_correction() -> None:
+    owner = Owner()
+    owner.session.assume(ProtocolFlags(5, 0, frozenset("I")))
+    first, second = owner.request("help"), owner.request("help")
+    owner.session.receive(NO_IDS)
+    owner.session.receive(b"!help[1] ok 1\n!help[2] ok 2\n")
+    assert first.reply == Message.reply("help", "ok", 1, mid=1)
+    assert second.reply == Message.reply("help", "ok", 2, mid=2)
+
+
+# Limits
+
+
+def test_a_long_line_before_the_version() -> None:
+    for line in (b"#x " + b"a" * (GREETING_LINE - 2), b"#x " + b"a" * (GREETING_LINE - 2) + b"\n"):
+        owner = Owner()
+        owner.session.receive(line)
+        assert isinstance(owner.lost[0], LineTooLong), line[-5:]
+
+
+def test_a_line_of_just_the_limit_is_fine_before_the_version() -> None:
+    owner = Owner()
+    line = b"#x " + b"a" * (GREETING_LINE - 3)
+    assert len(line) == GREETING_LINE
+    owner.session.receive(line)
+    assert owner.lost == []
+    owner.session.receive(b"\r\n" + V5)
+    assert owner.connected == 1
+
+
+def test_a_long_line_after_the_version_in_the_same_chunk() -> None:
+    owner = Owner(limit=1 << 20)
+    heard = owner.listen("x")
+    owner.session.receive(V5 + b"#x " + b"a" * (2 * GREETING_LINE) + b"\n")
+    assert (owner.connected, owner.lost, len(heard)) == (1, [], 1)
+
+
+def test_too_many_bytes_without_a_version() -> None:
+    owner = Owner()
+    line = b"#x " + b"a" * 1020 + b"\n"
+    for _ in range(GREETING_TOTAL // len(line)):
+        owner.session.receive(line)
+    assert owner.lost == []
+    owner.session.receive(line)
+    assert isinstance(owner.lost[0], ProtocolError)
+    assert owner.connected == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_limit_is_exact(chunk: int, ended: bool) -> None:
+    limit = 100
+    for length, too_long in ((limit, False), (limit + 1, True)):
+        owner = connected(limit=limit)
+        heard = owner.listen("x")
+        data = b"#x 1\n" + b"#x " + b"a" * (length - 3) + b"\n" * ended
+        for start in range(0, len(data), chunk):
+            if owner.session.alive:
+                owner.session.receive(data[start : start + chunk])
+        assert bool(owner.lost) is too_long
+        assert heard[0] == "#x 1"  # what stood before the line has been delivered
+        assert len(heard) == (2 if ended and not too_long else 1)
+
+
+# Requests with ids
+
+
+def test_ids_match_whatever_the_order() -> None:
+    owner = connected()
+    first, second = owner.request("help"), owner.request("add", b"1 2", b"")
+    assert owner.sent == [b"?help[1]\n", b"?add[2] 1\\_2 \\@\n"]
+    assert owner.urgent == [True, False]  # the second may wait for the others of its turn
+    owner.session.receive(b"#help[1] a\n!add[2] ok\n#help[1] b\n!help[1] ok 2\n")
+    assert second.reply == Message.reply("add", "ok", mid=2)
+    assert first.reply == Message.reply("help", "ok", 2, mid=1)
+    assert [str(i) for i in first.informs] == ["#help[1] a", "#help[1] b"]
+    assert (owner.counters.requests, owner.counters.replies, owner.counters.informs) == (2, 2, 3)
+    assert list(owner.session.pending()) == []
+
+
+def test_what_no_request_waits_for_is_counted_and_dropped() -> None:
+    owner = connected()
+    heard = owner.listen("help")
+    entry = owner.request("help")
+    owner.session.receive(b"!help ok\n!help[7] ok\n#help[7] x\n!other[2] ok\n")
+    assert owner.counters.unmatched_replies == 4
+    assert (heard, entry.done()) == ([], False)
+    owner.session.receive(b"#help unasked\n!help[1] ok\n")
+    assert heard == ["#help unasked"]  # asynchronous informs may have any name
+    assert entry.informs == []
+    assert entry.reply is not None
+
+
+def test_a_reply_comes_only_once() -> None:
+    owner = connected()
+    entry = owner.request("help")
+    owner.session.receive(b"!help[1] ok 1\n!help[1] ok 2\n")
+    assert entry.reply == Message.reply("help", "ok", 1, mid=1)
+    assert owner.counters.unmatched_replies == 1
+
+
+def test_an_abandoned_request_with_an_id_leaves_nothing() -> None:
+    owner = connected()
+    entry, other = owner.request("help"), owner.request("help")
+    entry.abandoned = True
+    assert owner.session.abandon(entry) is False
+    assert owner.session.abandon(entry) is False
+    assert list(owner.session.pending()) == [other]
+    owner.session.receive(b"#help[1] x\n!help[1] ok late\n!help[2] ok\n")
+    assert owner.counters.unmatched_replies == 2
+    assert other.reply is not None
+    assert entry.reply is None
+
+
+def test_ids_wrap_and_skip_those_in_use() -> None:
+    owner = connected()
+    held = owner.request("hold")
+    owner.session._next_mid = 2**31 - 1
+    owner.request("a")
+    owner.request("b")
+    assert owner.sent == [b"?hold[1]\n", b"?a[2147483647]\n", b"?b[2]\n"]
+    assert held.mid == 1
+
+
+# Requests without ids
+
+
+def test_requests_of_one_name_go_one_at_a_time() -> None:
+    owner = connected(NO_IDS)
+    entries = [owner.request("echo", b"%d" % n) for n in range(3)]
+    other = owner.request("help")
+    assert owner.sent == [b"?echo 0\n", b"?help\n"]
+    owner.session.receive(b"!echo ok 0\n")
+    assert owner.sent[2:] == [b"?echo 1\n"]
+    owner.session.receive(b"#help x\n!help ok 1\n#echo y\n!echo fail no\n!echo ok 2\n")
+    assert [str(e.reply) for e in entries] == ["!echo ok 0", "!echo fail no", "!echo ok 2"]
+    assert [len(e.informs) for e in entries] == [0, 1, 0]
+    assert str(other.informs[0]) == "#help x"
+    assert list(owner.session.pending()) == []
+    assert owner.counters.requests == 4
+
+
+def test_a_late_reply_never_goes_to_another_request() -> None:
+    owner = connected(NO_IDS)
+    first, second = owner.request("echo", b"1"), owner.request("echo", b"2")
+    first.abandoned = True
+    assert owner.session.abandon(first) is True
+    assert owner.session.owes(first)
+    third = owner.request("echo", b"3")
+    assert owner.sent == [b"?echo 1\n"]
+    owner.session.receive(b"#echo late\n!echo ok 1\n")
+    assert not owner.session.owes(first)
+    assert owner.sent == [b"?echo 1\n", b"?echo 2\n"]
+    assert owner.counters.unmatched_replies == 2
+    owner.session.receive(b"!echo ok 2\n!echo ok 3\n")
+    assert (str(second.reply), str(third.reply)) == ("!echo ok 2", "!echo ok 3")
+    assert second.informs == []
+
+
+def test_abandoned_before_it_was_sent() -> None:
+    owner = connected(NO_IDS, max_queue=30)
+    first, second = owner.request("echo", b"1"), owner.request("echo", b"2" * 20)
+    with pytest.raises(WriteBufferFull):
+        owner.request("echo", b"3" * 20)
+    second.abandoned = True
+    assert owner.session.abandon(second) is False
+    third = owner.request("echo", b"3" * 20)  # its bytes have been given back
+    owner.session.receive(b"!echo ok 1\n")
+    assert owner.sent == [b"?echo 1\n", b"?echo " + b"3" * 20 + b"\n"]
+    assert first.reply is not None
+    assert not third.done()
+
+
+def test_a_full_buffer_refuses_a_request_whose_turn_has_come() -> None:
+    owner = connected(NO_IDS)
+    owner.request("echo", b"1")
+    second, third = owner.request("echo", b"2" * 20), owner.request("echo", b"3")
+    owner.room = 15
+    owner.session.receive(b"!echo ok 1\n")
+    assert isinstance(second.error, WriteBufferFull)
+    assert not second.sent
+    assert owner.sent[-1] == b"?echo 3\n"
+    assert third.sent
+
+
+def test_a_refused_request_leaves_nothing() -> None:
+    for greeting in (V5, NO_IDS):
+        owner = connected(greeting)
+        owner.room = 3
+        with pytest.raises(WriteBufferFull):
+            owner.request("help")
+        assert list(owner.session.pending()) == []
+        assert owner.counters.requests == 0
+        owner.room = None
+        entry = owner.request("help")
+        assert entry.sent
+
+
+def test_an_id_from_a_device_without_ids_matches_nothing() -> None:
+    owner = connected(NO_IDS)
+    entry = owner.request("help")
+    owner.session.receive(b"!help[1] ok\n#help[1] x\n")
+    assert owner.counters.unmatched_replies == 2
+    assert not entry.done()
+
+
+# Informs
+
+
+def test_asynchronous_informs() -> None:
+    owner = connected()
+    first, second = owner.listen("log"), owner.listen("log")
+    owner.session.receive(b"#log info 1 a b\n#other\n")
+    assert first == second == ["#log info 1 a b"]
+    assert owner.unknown == ["#other"]
+
+
+def test_requests_to_us_are_nobodys() -> None:
+    owner = connected()
+    owner.session.receive(b"?help[3]\n")
+    assert owner.unknown == ["?help[3]"]
+    assert owner.sent == []  # rubbish gets no answer
+
+
+def test_on_inform_gets_them_as_they_come() -> None:
+    for greeting, mark in ((V5, b"[1]"), (NO_IDS, b"")):
+        owner = connected(greeting, max_reply=10)
+        got: list[Message] = []
+        entry = owner.request("help", on_inform=got.append)
+        owner.session.receive(b"#help%b a\n#help%b b\n#help%b c\n" % (mark, mark, mark))
+        assert [m.arguments for m in got] == [[b"a"], [b"b"], [b"c"]]
+        owner.session.receive(b"!help%b ok\n" % mark)
+        assert entry.informs == []
+        assert entry.reply is not None
+
+
+def test_too_many_informs_for_one_request() -> None:
+    owner = connected(max_reply=1000)
+    entry, other = owner.request("help"), owner.request("help")
+    for _ in range(1000):
+        owner.session.receive(b"#help[1]\n")  # even empty ones count
+    assert isinstance(entry.error, ReplyTooLarge)
+    assert owner.lost == []
+    owner.session.receive(b"#help[1] more\n!help[1] ok\n!help[2] ok\n")
+    assert other.reply is not None
+
+
+def test_too_many_informs_without_ids_end_the_conversation() -> None:
+    owner = connected(NO_IDS, max_reply=100)
+    entry = owner.request("help")
+    owner.session.receive(b"#help " + b"a" * 200 + b"\n#log x\n")
+    assert isinstance(entry.error, ReplyTooLarge)
+    assert isinstance(owner.lost[0], ReplyTooLarge)
+    assert owner.counters.informs == 2  # the version and the one that was too much: the rest was not looked at
+
+
+def test_disconnect_lets_the_rest_of_the_chunk_through() -> None:
+    owner = connected()
+    heard = owner.listen("log")
+    goodbye = owner.listen("disconnect")
+    entry = owner.request("help")
+    owner.session.receive(b"#disconnect going\\_home\n\n#log x\n!help[1] ok\n")
+    assert heard == ["#log x"]
+    assert goodbye == ["#disconnect going\\_home"]
+    assert entry.reply is not None
+    (cause,) = owner.lost
+    assert isinstance(cause, DeviceDisconnected)
+    assert cause.reason == "going home"
+
+
+@pytest.mark.parametrize(("arguments", "reason"), [(b"", ""), (b" \\@", ""), (b" \xff\xc3\xa9", "\\xff\xe9")])
+def test_reasons(arguments: bytes, reason: str) -> None:
+    owner = connected()
+    owner.session.receive(b"#disconnect" + arguments + b"\n")
+    assert isinstance(owner.lost[0], DeviceDisconnected)
+    assert owner.lost[0].reason == reason
+    assert str(owner.lost[0]).isascii()
+
+
+def test_a_callback_that_closes_stops_the_chunk() -> None:
+    owner = connected()
+    others = owner.listen("a")
+    owner.informs[5][b"a"] += (lambda raw: owner.session.close(),)
+    owner.informs[5][b"a"] += (lambda raw: others.append("after"),)
+    entry = owner.request("help")
+    owner.session.receive(b"#a 1\n#a 2\n!help[1] ok\nrubbish\n")
+    assert others == ["#a 1", "after"]  # everybody hears of that inform, and nobody of the next
+    assert entry.reply is None
+    assert owner.malformed == []
+
+
+def test_on_inform_that_closes_stops_the_chunk() -> None:
+    owner = connected()
+    entry = owner.request("help", on_inform=lambda message: owner.session.close())
+    owner.session.receive(b"#help[1]\n!help[1] ok\n")
+    assert entry.reply is None
+
+
+# Rubbish
+
+
+def test_malformed_lines_are_counted() -> None:
+    owner = connected()
+    heard = owner.listen("x")
+    owner.session.receive(b"#x 1\n?\n!bad[0]\n#x \\q\n\xff\xfe\n#x 2\n")
+    assert len(owner.malformed) == owner.counters.malformed == 4
+    assert heard == ["#x 1", "#x 2"]
+    assert owner.sent == []
+
+
+def test_lines_of_blanks_are_nothing() -> None:
+    owner = connected()
+    owner.session.receive(b"  \n\t\r\n \t \n\n")
+    owner.session.receive(b" \n")
+    assert owner.counters.malformed == 0
+    owner.session.receive(b"  \n?\n")
+    assert owner.counters.malformed == 1
+    owner.session.receive(b"#x \\")
+    owner.session.receive(b" \n")  # ends a line that is not blank
+    assert owner.counters.malformed == 2
+
+
+# Ends
+
+
+def test_close_returns_who_gets_no_reply() -> None:
+    owner = connected(NO_IDS)
+    first, second, third = (owner.request("a") for _ in range(3))
+    fourth = owner.request("b")
+    first.abandoned = True
+    owner.session.abandon(first)
+    assert owner.session.close() == [second, third, fourth]
+    assert (second.sent, fourth.sent) == (False, True)
+    assert owner.session.close() == []
+    assert not owner.session.alive
+
+
+# Properties
+
+_names = st.from_regex(r"[a-z][a-z0-9-]{0,5}", fullmatch=True)
+_arguments = st.lists(st.binary(max_size=12), max_size=4)
+_informs = st.builds(lambda name, args: Message.inform(name, *args), _names, _arguments)
+
+
+def chunked(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+    return [data[a:b] for a, b in zip(edges, edges[1:])]
+
+
+@given(st.lists(_informs, max_size=12), st.lists(st.integers(0, 10_000), max_size=12), st.integers(40, 200))
+def test_any_chunking_gives_the_same_messages(messages: list[Message], cuts: list[int], limit: int) -> None:
+    data = b"".join(map(bytes, messages))
+    longest = max((len(bytes(message)) - 1 for message in messages), default=0)
+    results = []
+    for chunks in ([data], chunked(data, cuts), [data[i : i + 1] for i in range(len(data))]):
+        owner = connected(limit=max(limit, longest))
+        heard = [owner.listen(name) for name in sorted({message.name for message in messages})]
+        for chunk in chunks:
+            owner.session.receive(memoryview(bytearray(chunk)))
+        results.append((heard, owner.counters.informs, [type(exc) for exc in owner.lost]))
+    assert results[0] == results[1] == results[2]
+    if not any(message.name in ("disconnect", "version-connect") for message in messages):
+        assert sum(map(len, results[0][0])) == len(messages)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20), st.booleans())
+def test_random_bytes_never_raise(chunks: list[bytes], greeted: bool) -> None:
+    owner = Owner(limit=300, max_reply=200)
+    if greeted:
+        owner.session.receive(V5)
+        owner.request("a")
+    for chunk in chunks:
+        if owner.session.alive:
+            owner.session.receive(chunk)
+    assert owner.session.alive is not bool(owner.lost)
+
+
+@given(st.lists(st.sampled_from(["send a", "send b", "reply a", "reply b", "abandon"]), max_size=40), st.randoms())
+def test_no_reply_ever_goes_to_another_request(steps: list[str], rng: Any) -> None:
+    """A device without ids answers the requests of each name in order; each says which one it is."""
+    owner = connected(NO_IDS)
+    entries: dict[bytes, Entry] = {}
+    seen = 0
+    for number, step in enumerate(steps):
+        verb, _, name = step.partition(" ")
+        if verb == "send":
+            entries[b"%d" % number] = owner.request(name, b"%d" % number)
+        elif verb == "abandon":
+            alive = [entry for entry in entries.values() if not entry.done()]
+            if alive:
+                entry = rng.choice(alive)
+                entry.abandoned = True
+                owner.session.abandon(entry)
+        else:
+            asked = [line for line in owner.sent[seen:] if line.startswith(b"?%b " % name.encode())]
+            for line in asked[:1]:
+                owner.sent.remove(line)
+                owner.session.receive(b"!%b ok %b" % (name.encode(), line.split()[1]) + b"\n")
+    for number, entry in entries.items():
+        if entry.reply is not None:
+            assert entry.reply.arguments == [b"ok", number]
