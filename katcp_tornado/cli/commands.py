@@ -9,7 +9,7 @@ import math
 import os
 import re
 from functools import partial
-from typing import Any, NamedTuple, Optional, Union
+from typing import NamedTuple, Union
 
 import click
 import rich  # noqa: F401  # the demonstration needs it: say now, and not later, that it is not installed
@@ -28,32 +28,29 @@ class HostPort(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class _HostPortType(click.ParamType):
-    name = "HOST:PORT"
-    _SHAPE = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
-    _HINT = "expected HOST:PORT, such as 192.168.1.10:7147, device.example.org:7147 or [::1]:7147"
-
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> HostPort:
-        match = self._SHAPE.fullmatch(value)
-        if match is None:
-            self.fail(f"{value!r}: {self._HINT}", param, ctx)
-        address = HostPort(match[1] or match[2], int(match[3]))
-        if not 1 <= address.port <= 65535:
-            self.fail(f"{value!r}: the port must be between 1 and 65535", param, ctx)
-        return address
+_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
 
-class _SecondsType(click.ParamType):
-    name = "SECONDS"
+def _parse_address(ctx: click.Context, param: click.Parameter, value: str) -> HostPort:
+    match = _ADDRESS.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r}: expected HOST:PORT, such as 192.168.1.10:7147, device.example.org:7147 or [::1]:7147"
+        )
+    address = HostPort(match[1] or match[2], int(match[3]))
+    if not 1 <= address.port <= 65535:
+        raise click.BadParameter(f"{value!r}: the port must be between 1 and 65535")
+    return address
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not seconds > 0:
-            self.fail(f"{value!r} is not a number of seconds that is more than 0", param, ctx)
-        return seconds
+
+def _parse_seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise click.BadParameter(f"{value!r} is not a number of seconds that is more than 0")
+    return seconds
 
 
 def _check_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -79,12 +76,13 @@ def katcp_tornado() -> None:
 @katcp_tornado.command(context_settings={"ignore_unknown_options": True})
 @click.option(
     "--timeout",
-    type=_SecondsType(),
-    default=30.0,
+    metavar="SECONDS",
+    default="30",
+    callback=_parse_seconds,
     show_default=True,
     help="One deadline for everything: the connection and the reply; inf for none.",
 )
-@click.argument("address", type=_HostPortType(), metavar="HOST:PORT")
+@click.argument("address", callback=_parse_address, metavar="HOST:PORT")
 @click.argument("name", callback=_check_name)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARG]...")
 def request(address: HostPort, name: str, arguments: tuple[Union[str, bytes], ...], timeout: float) -> None:

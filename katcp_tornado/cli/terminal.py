@@ -90,7 +90,9 @@ def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
         assert task is not None
         output = Output(sys.stdout, task.cancel)
         try:
-            return await command(output)
+            code = await command(output)
+            await asyncio.sleep(0)  # if the very last line could not be written, hear of it
+            return code
         except asyncio.CancelledError:
             if output.error is None:  # Ctrl-C
                 raise

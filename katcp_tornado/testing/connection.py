@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, cast
 
 from tornado.concurrent import Future
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from ..codec import Parser
 from ..message import Message, MessageType
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LINE_LIMIT = 16 * 1024**2
 _CHUNK = 65536
+_RESUMED = 1024**2  # with a tiny buffer, TCP goes on at the pace of its timers, which are not virtual
 _LINGER_RST = struct.pack("ii", 1, 0)
 _PROTOCOL = re.compile(r"([0-9]+)(?:\.[0-9]+)?(?:-([A-Za-z]+))?")
 
@@ -144,20 +145,35 @@ class Connection:
     # Receiving
 
     def start(self) -> None:
-        """Greet the client and read what it says. The device calls this."""
-        self.guard(self.behaviour.greet, self)
-        self._read()
+        """Greet the client (once TLS is up, if it is used) and read what it says. The device calls this."""
+        if isinstance(self._stream, SSLIOStream):
+            self._io_loop.add_future(
+                cast("Future[Any]", self._stream.wait_for_handshake()),
+                lambda future: self._greet() if future.exception() is None else self.close(),
+            )
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        if self._open:
+            self.guard(self.behaviour.greet, self)
+            self._read()
 
     def pause_reading(self, buffer: Optional[int] = None) -> None:
         """Read nothing more from the socket; *buffer* is about the size of its receive buffer, in bytes."""
         self._paused = True
-        if buffer is not None and self._open:
-            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        if buffer is not None:
+            self._set_buffer(buffer)
 
     def resume_reading(self) -> None:
         """Read again, first of all what has piled up."""
         self._paused = False
+        self._set_buffer(_RESUMED)
         self._read()
+
+    def _set_buffer(self, size: int) -> None:
+        if not self._stream.closed():
+            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def _read(self) -> None:
         if not self._open or self._paused or self._reading:

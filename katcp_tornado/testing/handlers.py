@@ -96,6 +96,7 @@ class RequestContext:
                 self._reply("ok", *(result or ()))
             else:
                 self.connection.track(gen.convert_yielded(result), self._finished)
+                self.device.changed()
         except Exception as exc:
             self._failed(exc)
 

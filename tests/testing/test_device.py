@@ -68,14 +68,14 @@ class Peer:
 
     async def rest(self):
         """All that still comes; raises ConnectionResetError if a reset ends it."""
-        data = b""
+        data = bytearray()
         while True:
             try:
                 data += await self.stream.read_bytes(65536, partial=True)
             except StreamClosedError as exc:
                 if exc.real_error is not None:
                     raise exc.real_error from None
-                return data
+                return bytes(data)
 
     async def is_quiet(self, seconds=3600):
         """Whether nothing at all comes in this time, neither bytes nor an end."""
@@ -191,13 +191,9 @@ async def test_nothing_is_left_on_the_loop(io_loop, device, connect):
     for peer in peers:
         peer.stream.close()
     await io_loop.idle()
-    assert set(io_loop.handlers) == handlers - {fd for fd in handlers if fd not in io_loop.handlers}
-    assert not [fd for fd in io_loop.handlers if fd not in handlers]
-    start = io_loop.now
+    assert set(io_loop.handlers) <= handlers
     assert len(asyncio.all_tasks()) == 1
-    scheduled = [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()]
-    assert scheduled == []
-    assert io_loop.now == start
+    assert [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()] == []
 
 
 def test_a_device_may_be_forgotten(io_loop):
@@ -220,9 +216,13 @@ def test_the_end_of_with_raises_what_went_wrong(io_loop, loop_errors):
     def bug(context, message):
         return 1 / 0
 
-    with pytest.raises(ZeroDivisionError), FakeDevice() as device:
-        device.add_request("bug", bug)
-        io_loop.run_sync(lambda: provoke(device))
+    def use():
+        with FakeDevice() as device:
+            device.add_request("bug", bug)
+            io_loop.run_sync(lambda: provoke(device))
+
+    with pytest.raises(ZeroDivisionError):
+        use()
     assert len(loop_errors) == 1 and "ZeroDivisionError" in loop_errors[0]
     loop_errors.clear()
 
@@ -492,28 +492,40 @@ async def test_the_log_level(device, connect):
     assert await peer.is_quiet()
 
 
-@pytest.mark.gen_test
-async def test_tls(tmp_path, io_loop, connect):
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(
-        "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 "
-        "-days 2 -keyout key -out cert",
-        shell=True, check=True, capture_output=True, cwd=tmp_path,
-    )  # fmt: skip
+        [*command.split(), "-days", "2", "-keyout", "key", "-out", "cert"], check=True, capture_output=True, cwd=folder
+    )
+    return folder
+
+
+@pytest.mark.gen_test
+async def test_tls(certificate):
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    server.load_cert_chain(certificate / "cert", certificate / "key")
+    client = ssl.create_default_context(cafile=str(certificate / "cert"))
     with FakeDevice(ssl_options=server) as device:
-        client = ssl.create_default_context(cafile=str(tmp_path / "cert"))
-        device.script(Behaviour(), Drop(), Reset(after_version=True))
+        device.script(Behaviour(), Drop(after_version=True), Reset())
         peer = Peer(await TCPClient().connect(device.host, device.port, ssl_options=client))
         assert await peer.lines(3) == BANNER
         assert await peer.ask("?echo[1] x") == ["!echo[1] ok x"]
         peer.say("?echo " + "x" * 1_000_000)
         assert len(await peer.line()) == 1_000_000 + 9
-        for _ in range(2):
-            with pytest.raises(OSError):
-                other = Peer(await TCPClient().connect(device.host, device.port, ssl_options=client))
-                assert await other.rest()
-                raise OSError
+        other = Peer(await TCPClient().connect(device.host, device.port, ssl_options=client))
+        assert await other.lines(3) == BANNER
+        with pytest.raises(StreamClosedError):
+            await other.line()
+        other = Peer(await TCPClient().connect(device.host, device.port, ssl_options=client))
+        with pytest.raises(ConnectionResetError):
+            await other.rest()
+        plain = Peer(await TCPClient().connect(device.host, device.port))  # never shakes hands
+        await device.wait(lambda d: d.accepted == 4)
+        assert len(device.connections) == 2
+        plain.stream.close()
+        await device.wait(lambda d: len(d.connections) == 1)
         peer.stream.close()
 
 
@@ -537,8 +549,8 @@ def sensors(device):
         ("?sensor-list /nothing/", ["!sensor-list ok 0"]),
         ("?sensor-list coun", ["!sensor-list fail Unknown\\_sensor\\_'coun'"]),
         ("?sensor-value count", ["#sensor-value 1.5 1 count nominal 7", "!sensor-value ok 1"]),
-        ("?sensor-value[2] /e/", [
-            "#sensor-value[2] 2.0 1 level nominal 1.0", "#sensor-value[2] 3.0 1 mode warn idle", "!sensor-value[2] ok 2",
+        ("?sensor-value /e/", [
+            "#sensor-value 2.0 1 level nominal 1.0", "#sensor-value 3.0 1 mode warn idle", "!sensor-value ok 2",
         ]),
         ("?sensor-value a b", ["!sensor-value fail too\\_many\\_arguments\\_for\\_sensor-value"]),
         ("?sensor-sampling count", ["!sensor-sampling ok count none"]),

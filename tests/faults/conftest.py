@@ -1,0 +1,117 @@
+"""Fixtures of the fault suite, and the scripts that run beside it.
+
+Some faults take real time: a half-open link, a herd of clients. They happen in processes of their own, which are
+started before the first test and looked at after the last, so that nobody waits for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import pytest
+from fault_tools import LONGEST, Relay, Witness, descriptors, script
+from tornado.ioloop import IOLoop
+
+from katcp_tornado import Client, State
+from katcp_tornado.testing import VirtualTimeLoop
+
+_running: dict[str, subprocess.Popen[str]] = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look at what runs beside the suite last."""
+    items.sort(key=lambda item: item.get_closest_marker("beside") is not None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "beside(script): looks at what a script found that ran beside the other tests")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly:
+        return
+    for item in session.items:
+        marker = item.get_closest_marker("beside")
+        if marker is not None and marker.args[0] not in _running:
+            _running[marker.args[0]] = script(marker.args[0])
+
+
+def pytest_sessionfinish() -> None:
+    for process in _running.values():
+        process.kill()
+        process.communicate()
+    _running.clear()
+
+
+@pytest.fixture(scope="session")
+def findings() -> Callable[[str], Any]:
+    """``findings(name)`` waits for the end of that script, and returns what it wrote, JSON."""
+    cache: dict[str, Any] = {}
+
+    def get(name: str) -> Any:
+        if name not in cache:
+            process = _running.pop(name)
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            assert err == ""
+            cache[name] = json.loads(out)
+        return cache[name]
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def same_descriptors() -> Iterator[None]:
+    """After each test the same descriptors are open as before it."""
+    gc.collect()
+    before = descriptors()
+    yield
+    gc.collect()
+    left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what}
+    assert left == {}
+
+
+@pytest.fixture
+def witnessed(io_loop: IOLoop) -> Iterator[Callable[..., Witness]]:
+    """``witnessed(host, port, **options)`` makes a `.Client`, and returns its `Witness`.
+
+    The default backoff has no randomness: its delays are 1, 2, 4, 8, 16, 30 ... s. In the end the clients are
+    closed, and what they have told must fit together.
+    """
+    witnesses: list[Witness] = []
+
+    def make(host: str, port: int, **options: Any) -> Witness:
+        options.setdefault("backoff", LONGEST)
+        witnesses.append(Witness(Client(host, port, **options)))
+        return witnesses[-1]
+
+    yield make
+    for witness in witnesses:
+        client = witness.client
+        client.close()
+        client.close()
+        assert client.state is State.CLOSED
+        before = client.io_loop.asyncio_loop.time()
+        client.io_loop.run_sync(client.wait_closed)
+        if isinstance(io_loop, VirtualTimeLoop):
+            assert io_loop.now == before
+        witness.check()
+
+
+@pytest.fixture
+def relay(io_loop: IOLoop, device: Any) -> Iterator[Callable[..., Relay]]:
+    """``relay(**options)`` makes a `Relay` to the device."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**options: Any) -> Relay:
+            made = Relay(device.host, device.port, **options)
+            stack.callback(made.close)
+            return made
+
+        yield make

@@ -1,0 +1,19 @@
+"""The table of the faults tells the truth about the tests."""
+
+import re
+from pathlib import Path
+
+from fault_matrix import FAULTS
+
+
+def test_every_row_is_tested_and_every_test_has_a_row():
+    tested = set()
+    for path in Path(__file__).parent.glob("test_*.py"):
+        tested.update(f"F{int(number)}" for number in re.findall(r"def test_f(\d\d)_", path.read_text()))
+    assert tested == set(FAULTS)
+
+
+def test_the_rows_are_complete():
+    # F25 and F26 are about the restoration of sensors.
+    assert list(FAULTS) == [f"F{n}" for n in range(1, 41) if n not in (25, 26)]
+    assert all(row.fault and row.expected and row.tested for row in FAULTS.values())
