@@ -16,7 +16,7 @@ test = [
     "aiokatcp==2.3.0",  # a real server to talk to
 ]
 docs = [*cli, "sphinx>=7.0", "furo"]
-bench = ["aiokatcp==2.3.0", "psutil"]
+bench = ["aiokatcp==2.3.0"]
 
 setup(
     name="katcp_tornado",

@@ -111,6 +111,8 @@ class Client:
             ssl_options=ssl_options,
             resolver=resolver,
         )
+        if options == _DEFAULTS:
+            options = _DEFAULTS  # which most clients can share
         # The link knows nothing of its client, so that a client that nobody holds any more can be collected.
         self._link = Link(host, number, options, io_loop if io_loop is not None else IOLoop.current())
 

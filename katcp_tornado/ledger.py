@@ -19,10 +19,11 @@ from .errors import (
     describe,
     own_copy,
 )
+from .lanes import Entry
 from .message import Message, encode_name
 from .options import Options, seconds
 from .requests import Deadlines, Pending, Request, Waiter
-from .session import Entry, Session
+from .session import Session
 from .states import State
 from .stats import Counters
 from .values import encode
@@ -91,7 +92,8 @@ class Ledger:
             self._unsent[request] = None
         else:
             request.refuse(self._not_connected(name))
-        self._deadlines.watch(request.deadline)
+        if not request.done():
+            self._deadlines.watch(request.deadline)
         return request
 
     def wait(
@@ -190,6 +192,7 @@ class Ledger:
         """What was on the loop when the client was closed has run."""
         self._gone = True
         self.wake()
+        self._deadlines.cancel()
 
     # Sending
 

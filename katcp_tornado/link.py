@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
 from functools import partial
 from typing import Any, Callable, Optional, Union
 
@@ -26,11 +25,12 @@ from tornado.ioloop import IOLoop
 from .codec import RawMessage
 from .dialer import Dial
 from .errors import ClientClosed, DeviceDisconnected, HandshakeTimeout, WatchdogTimeout
+from .lanes import Entry
 from .ledger import Ledger
 from .listeners import Event, Listeners
 from .options import Options
 from .reporter import Reporter
-from .session import Entry, Session
+from .session import Session
 from .states import INITIAL, TRANSITIONS, State
 from .stats import Counters, Failure, Stats
 from .stream import Handshake, Stream, TLSStream
@@ -45,6 +45,35 @@ HISTORY = 10
 
 class Link:
     """The connection of one client to ``host:port``; see `.Client` for what it promises."""
+
+    __slots__ = (
+        "_attempt_began",
+        "_dial",
+        "_draining",
+        "_events",
+        "_failures",
+        "_generation",
+        "_history",
+        "_last_rx",
+        "_patience",
+        "_reporter",
+        "_since",
+        "_sleep",
+        "_sleep_until",
+        "_transport",
+        "_watchdog",
+        "counters",
+        "host",
+        "io_loop",
+        "last_exc",
+        "ledger",
+        "listeners",
+        "loop",
+        "options",
+        "port",
+        "session",
+        "state",
+    )
 
     def __init__(self, host: str, port: int, options: Options, io_loop: IOLoop) -> None:
         self.host = host
@@ -62,7 +91,7 @@ class Link:
         self._since: float = self.loop.time()
         self._last_rx: Optional[float] = None
         self._failures = 0
-        self._history: deque[Failure] = deque(maxlen=HISTORY)
+        self._history: list[Failure] = []
         self._generation = 0
         self._attempt_began = 0.0
         # Of the current attempt or connection:
@@ -73,7 +102,7 @@ class Link:
         self._sleep: Optional[object] = None
         self._sleep_until = 0.0
         # Events to be told:
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._draining = False
         io_loop.add_callback(self._begin, self._generation)
 
@@ -258,7 +287,7 @@ class Link:
             self._reporter.closed()
         else:
             self._failures = 0 if stable else self._failures + 1
-            self._history.append(Failure(self._wall(now), cause, connected))
+            self._history = [*self._history[1 - HISTORY :], Failure(self._wall(now), cause, connected)]
             delay = self._next_delay()
             self._reporter.lost(cause, connected=connected, delay=delay)
         if delay is not None:
@@ -342,7 +371,7 @@ class Link:
         self._draining = True
         try:
             while self._events:
-                self.listeners.tell(self._events.popleft())
+                self.listeners.tell(self._events.pop(0))
                 self.ledger.wake()
         finally:
             self._draining = False

@@ -15,6 +15,7 @@ __all__ = ["Message", "MessageType", "encode_name", "printable"]
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _CONTROL = {n: f"\\x{n:02x}" for n in (*range(0x20), 0x7F)}
 MAX_MID = 2**31 - 1
+_new = object.__new__
 
 
 def printable(raw: bytes) -> str:
@@ -93,10 +94,10 @@ class Message:
             raise ValueError(f"{raw}: {printable(data)}")
         return cls.wrap(raw)
 
-    @classmethod
-    def wrap(cls, raw: RawMessage) -> Message:
+    @staticmethod
+    def wrap(raw: RawMessage) -> Message:
         """A view of a message as the codec holds it; nothing is copied."""
-        self = cls.__new__(cls)
+        self = _new(Message)
         self._raw = raw
         return self
 

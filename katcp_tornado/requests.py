@@ -109,7 +109,7 @@ class Waiter(Pending):
 class Request(Pending):
     """A request, from the call to its reply."""
 
-    __slots__ = ("arguments", "informs", "line", "mid", "name", "on_inform", "raw", "sent", "size")
+    __slots__ = ("arguments", "informs", "line", "mark", "mid", "name", "on_inform", "raw", "sent", "size", "weighed")
 
     def __init__(
         self,
@@ -131,6 +131,8 @@ class Request(Pending):
         self.sent = False
         self.line = b""
         self.size = 0
+        self.weighed = 0
+        self.mark = 0
         self.informs: list[Message] = []
 
     def late(self) -> KatcpError:

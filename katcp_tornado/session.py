@@ -8,11 +8,9 @@ The rules of the conversation live here:
   [section 4.2]; or, for a v4 device, when both ``#version`` and ``#build-state`` have, or when the owner calls
   `Session.conclude` some time after one of them. A protocol line corrects what was assumed before it; a second
   one is ignored.
-- A request is an entry in a table. With message ids (flag I) the table is keyed by id. Without them it is
-  keyed by name: replies and informs carry the name only, so the requests of one name go one at a time, in a
-  lane. What was sent decides how its reply is matched, not the flags of the moment.
-- An entry that its owner has abandoned (``done()``) leaves the table of ids at once. In a lane the one that was
-  sent stays, as a quarantine, until its reply has come: no later request can get that reply.
+- A request is an entry in a table: by its id where the device has message ids (flag I), otherwise in the lane of
+  its name (see `lanes`). What was sent decides how its reply is matched, not the flags of the moment.
+- An entry that its owner has abandoned (``done()``) leaves the table of ids at once, and keeps its place in a lane.
 - Between two messages, whatever ran in between may have closed the session; then the rest of the chunk is
   not looked at.
 
@@ -22,13 +20,13 @@ A session belongs to one connection and dies with it.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Optional, Protocol, Union
 
 from . import codec
 from .codec import RawMessage
-from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge, WriteBufferFull
+from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge
+from .lanes import Entry, Lanes
 from .message import MAX_MID, Message, printable
 from .protocol import V4, ProtocolFlags
 from .stats import Counters
@@ -40,27 +38,6 @@ GREETING_TOTAL = 1024 * 1024
 MAX_VERSIONS = 64
 
 _LINE = re.compile(rb"[^\r\n]*[\r\n]?")
-
-
-class Entry(Protocol):
-    """What a session wants of a request."""
-
-    deadline: Optional[float]
-    name: bytes
-    mid: Optional[int]
-    sent: bool
-    line: bytes
-    size: int
-    on_inform: Optional[Callable[[Message], Any]]
-    informs: list[Message]
-
-    def done(self) -> bool: ...
-
-    def answer(self, raw: RawMessage) -> None:
-        """The reply has come."""
-
-    def refuse(self, exc: BaseException) -> None:
-        """The request has failed."""
 
 
 class Owner(Protocol):
@@ -104,6 +81,7 @@ class Session:
         "_all_informs",
         "_announced",
         "_by_mid",
+        "_chunk",
         "_counters",
         "_greeting_bytes",
         "_informs",
@@ -111,12 +89,10 @@ class Session:
         "_leaving",
         "_limit",
         "_line_limit",
-        "_max_queue",
         "_max_reply",
         "_next_mid",
         "_owner",
         "_parser",
-        "_queued",
         "_v4",
         "alive",
         "protocol",
@@ -139,13 +115,12 @@ class Session:
         self._limit = limit
         self._line_limit = min(limit, GREETING_LINE)
         self._max_reply = max_reply
-        self._max_queue = max_queue
         # The limit is ours to enforce; the parser's own, which it reports only at the end of a line, is never met.
         self._parser = codec.Parser(limit + 2)
         self._greeting_bytes = 0
         self._by_mid: dict[int, Entry] = {}
-        self._lanes: dict[bytes, OrderedDict[Entry, None]] = {}
-        self._queued = 0
+        self._lanes = Lanes(self._transmit, max_queue)
+        self._chunk = 0
         self._next_mid = 1
         self._announced = False
         self._v4: set[bytes] = set()
@@ -171,24 +146,16 @@ class Session:
             self._next_mid = mid % MAX_MID + 1
             entry.mid = mid
             entry.sent = True
+            entry.mark = self._counters.bytes_in
             self._by_mid[mid] = entry
             self._counters.requests += 1
             return
-        line = bytes(RawMessage(codec.REQUEST, entry.name, None, arguments))
-        lane = self._lanes.get(entry.name)
-        if lane:
-            if self._queued + len(line) > self._max_queue:
-                raise WriteBufferFull(f"{self._queued} bytes of requests wait for their turn already")
-            entry.line = line
-            self._queued += len(line)
-            lane[entry] = None
-        else:
-            self._transmit(entry, line)
-            self._lanes[entry.name] = OrderedDict({entry: None})
+        self._lanes.add(entry, bytes(RawMessage(codec.REQUEST, entry.name, None, arguments)))
 
     def _transmit(self, entry: Entry, line: bytes) -> None:
-        self._owner.send(line, len(self._lanes) < 2)
+        self._owner.send(line, len(self._lanes.by_name) < 2)
         entry.sent = True
+        entry.mark = self._counters.bytes_in
         self._counters.requests += 1
 
     def abandon(self, entry: Entry) -> bool:
@@ -199,30 +166,22 @@ class Session:
         """
         if entry.mid is not None and self._by_mid.pop(entry.mid, None) is not None:
             return False
-        lane = self._lanes.get(entry.name)
-        if lane is None or entry not in lane:
-            return False
-        if entry.sent:
-            return True
-        del lane[entry]
-        self._queued -= len(entry.line)
-        return False
+        return self._lanes.abandon(entry)
 
     def owes(self, entry: Entry) -> bool:
-        """Whether an abandoned request still stands in its lane, so that others wait for its reply."""
-        return entry in self._lanes.get(entry.name, {}) and entry.done()
+        """Whether the device still owes the reply of an abandoned request, and others wait for that."""
+        return self._lanes.owes(entry)
 
     def pending(self) -> Iterator[Entry]:
         """Every request that waits for a reply or for its turn, and every abandoned one that is still owed one."""
         yield from self._by_mid.values()
-        for lane in self._lanes.values():
-            yield from lane
+        yield from self._lanes
 
     # In
 
     def receive(self, data: Union[bytes, memoryview]) -> None:
         """Take what has come from the device, in chunks of any size. The buffer may be reused afterwards."""
-        size = len(data)
+        self._chunk = size = len(data)
         self._counters.bytes_in += size
         greeting = self.protocol is None
         if self._parser.buffer_size + size > self._line_limit:
@@ -256,7 +215,9 @@ class Session:
         """Hand each message to whom it belongs. This is the hottest loop of the library."""
         counters = self._counters
         by_mid = self._by_mid
-        lanes = self._lanes
+        lanes = self._lanes.by_name
+        head = self._lanes.head
+        wrap = Message.wrap
         reply, inform = codec.REPLY, codec.INFORM
         for raw in messages:
             if isinstance(raw, ValueError):
@@ -267,10 +228,27 @@ class Session:
             if mtype is inform:
                 counters.informs += 1
                 mid = raw.mid
-                if mid is None and not lanes:
-                    self._asynchronous(raw)
+                if mid is not None:
+                    entry = by_mid.get(mid)
+                    if entry is None:
+                        entry = head(raw.name, mid)
+                    if entry is None:
+                        counters.unmatched_replies += 1
+                        continue
+                elif lanes:
+                    entry = head(raw.name, mid)
                 else:
-                    self._inform(raw, mid)
+                    entry = None
+                if entry is None:
+                    self._asynchronous(raw)
+                elif entry.done():  # in quarantine
+                    counters.unmatched_replies += 1
+                elif entry.on_inform is not None:
+                    self._owner.call(entry.on_inform, wrap(raw))
+                else:
+                    entry.informs.append(wrap(raw))
+                    if counters.bytes_in - entry.mark > self._max_reply:
+                        self._weigh(entry)
                 if not self.alive:
                     return
             elif mtype is reply:
@@ -284,70 +262,31 @@ class Session:
             else:
                 self._owner.session_unknown(raw)
 
-    def _inform(self, raw: RawMessage, mid: Optional[int]) -> None:
-        entry = self._by_mid.get(mid) if mid is not None else None
-        if entry is None:
-            entry = self._head(raw.name, mid)
-        if entry is None:
-            if mid is None:
-                self._asynchronous(raw)
-            else:
-                self._counters.unmatched_replies += 1
-        elif entry.done():  # in quarantine
-            self._counters.unmatched_replies += 1
-        elif entry.on_inform is not None:
-            self._owner.call(entry.on_inform, Message.wrap(raw))
-        else:
-            entry.informs.append(Message.wrap(raw))
-            entry.size += len(raw.name) + 3 + sum(map(len, raw.arguments)) + len(raw.arguments)
-            if entry.size > self._max_reply:
-                self._too_large(entry)
-
-    def _too_large(self, entry: Entry) -> None:
+    def _weigh(self, entry: Entry) -> None:
+        """Count the bytes of the informs of a request, and end it if they are too many."""
+        for message in entry.informs[entry.weighed :]:
+            arguments = message.arguments
+            entry.size += len(message.name) + 2 + sum(map(len, arguments)) + len(arguments)
+        entry.weighed = len(entry.informs)
+        entry.mark = self._counters.bytes_in - self._chunk - entry.size  # the rest of this chunk may be more of them
+        if entry.size <= self._max_reply:
+            return
         error = f"the informs of ?{entry.name.decode()} come to more than {self._max_reply} bytes"
         entry.refuse(ReplyTooLarge(error))
         if self.abandon(entry):  # nobody could tell the rest of its informs from those of the next request
             self._owner.session_lost(ReplyTooLarge(error))
 
-    def _head(self, name: bytes, mid: Optional[int]) -> Optional[Entry]:
-        """The request of a lane that a message without an id (or with one, if the request had that) belongs to."""
-        lane = self._lanes.get(name)
-        if not lane:
-            return None
-        entry = next(iter(lane))
-        return entry if entry.mid == mid or mid is None else None
-
     def _lane_reply(self, raw: RawMessage, mid: Optional[int]) -> None:
-        entry = self._head(raw.name, mid)
+        entry = self._lanes.head(raw.name, mid)
         if entry is None:
             self._counters.unmatched_replies += 1
             return
-        lane = self._lanes[raw.name]
-        del lane[entry]
         if entry.done():
             self._counters.unmatched_replies += 1
         else:
             self._counters.replies += 1
             entry.answer(raw)
-        self._advance(raw.name, lane)
-
-    def _advance(self, name: bytes, lane: OrderedDict[Entry, None]) -> None:
-        """Send the next request of a lane whose head has gone."""
-        while lane:
-            entry = next(iter(lane))
-            if entry.sent:
-                return
-            self._queued -= len(entry.line)
-            try:
-                self._transmit(entry, entry.line)
-            except WriteBufferFull as exc:
-                del lane[entry]
-                entry.refuse(exc)
-            else:
-                return
-            finally:
-                entry.line = b""
-        del self._lanes[name]
+        self._lanes.advance(raw.name)
 
     def _asynchronous(self, raw: RawMessage) -> None:
         """An inform that belongs to no request: first to the library itself, then to who asked for it."""
@@ -421,7 +360,7 @@ class Session:
         elif before.supports("I") and not flags.supports("I"):
             # The ids that we sent may come back or not: await these replies by name.
             for entry in self._by_mid.values():
-                self._lanes.setdefault(entry.name, OrderedDict())[entry] = None
+                self._lanes.adopt(entry)
             self._by_mid.clear()
 
     def _disconnect(self, raw: RawMessage) -> None:
@@ -442,5 +381,5 @@ class Session:
         self.alive = False
         entries = [entry for entry in self.pending() if not entry.done()]
         self._by_mid.clear()
-        self._lanes.clear()
+        self._lanes.by_name.clear()
         return entries

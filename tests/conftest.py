@@ -37,8 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    traps = [f"{item.nodeid}: {trap}" for item in items for trap in [_trap(item)] if trap]
+    if traps:
+        raise pytest.UsageError("\n".join(traps))
     for item in items:
-        _check_kind(item)
         marker = item.get_closest_marker("gen_test")
         if marker is not None and "timeout" not in marker.kwargs:
             # pytest-tornado's own 5 s would be virtual seconds. The horizon of the loop takes their place.
@@ -46,16 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gen_test(**{**marker.kwargs, "timeout": timeout}), append=False)
 
 
-def _check_kind(item: pytest.Item) -> None:
-    """Reject the kinds of test that pytest-tornado would pass without running them to their end."""
+def _trap(item: pytest.Item) -> str:
+    """What is wrong with a test that pytest-tornado would pass without running it to its end."""
     function = getattr(item, "obj", None)
     if item.get_closest_marker("gen_test") is None:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise pytest.UsageError(f"{item.nodeid}: an asynchronous test needs @pytest.mark.gen_test")
+            return "an asynchronous test needs @pytest.mark.gen_test"
     elif gen.is_coroutine_function(function):
-        raise pytest.UsageError(f"{item.nodeid}: gen_test on a gen.coroutine would not run it; drop @gen.coroutine")
+        return "gen_test on a gen.coroutine would not run it; drop @gen.coroutine"
     elif inspect.isasyncgenfunction(function):
-        raise pytest.UsageError(f"{item.nodeid}: gen_test on an async generator would not run it; use await, not yield")
+        return "gen_test on an async generator would not run it; use await, not yield"
+    return ""
 
 
 def pytest_collection_finish() -> None:
@@ -64,11 +67,12 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.when == "call":
-        item.stash[call_failed] = report.failed
-    return report
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    except BaseException:
+        item.stash[call_failed] = True
+        raise
 
 
 class _Collector(logging.Handler):

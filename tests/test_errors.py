@@ -266,7 +266,7 @@ def test_own_copy_of_an_error_whose_constructor_takes_something_else() -> None:
 class Singular(Exception):
     """It can be made only in its own way."""
 
-    def __new__(cls, *, host: str) -> "Singular":
+    def __new__(cls, *, host: str) -> Singular:
         return super().__new__(cls, host)
 
     def __init__(self, *, host: str) -> None:

@@ -36,7 +36,7 @@ LEVELS: list[tuple[str, set[str]]] = [
             "sensor_types",
         },
     ),
-    ("L1 a conversation, without I/O", {"session", "informs"}),
+    ("L1 a conversation, without I/O", {"session", "lanes", "informs"}),
     ("L2 sockets and timers", {"lookup", "dialer", "stream", "requests", "timers", "watchdog"}),
     ("L3 the connection", {"listeners", "reporter", "ledger", "link"}),
     ("L4 what outlives a connection", {"subscriptions", "watcher", "logs", "hints"}),

@@ -27,6 +27,8 @@ class Entry:
         self.sent = False
         self.line = b""
         self.size = 0
+        self.weighed = 0
+        self.mark = 0
         self.deadline: Optional[float] = None
         self.on_inform = on_inform
         self.informs: list[Message] = []

@@ -22,4 +22,6 @@ def main(args: Optional[Sequence[str]] = None) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     katcp_tornado.main(args, prog_name="katcp-tornado")

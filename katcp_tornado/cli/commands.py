@@ -33,6 +33,8 @@ _ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
 def _parse_address(ctx: click.Context, param: click.Parameter, value: str) -> HostPort:
     match = _ADDRESS.fullmatch(value)
+    if match is None and value.startswith("-"):
+        raise click.NoSuchOption(value)
     if match is None:
         raise click.BadParameter(
             f"{value!r}: expected HOST:PORT, such as 192.168.1.10:7147, device.example.org:7147 or [::1]:7147"

@@ -201,7 +201,7 @@ class _Demo:
     async def follow_a_sensor(self) -> None:
         self.screen.title(
             "Follow a sensor",
-            "A sampling strategy belongs to the connection: a connected callback will put it back.",
+            "A sampling strategy belongs to the connection; a connected callback puts it back.",
         )
         self.client.add_inform_callback("sensor-status", self.on_sensor_status)
         self.client.add_connected_callback(self.subscribe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import io
 import os
 import sys
 from collections.abc import Coroutine
@@ -36,8 +37,9 @@ class Output:
     told (*failed* is called, once) and the rest is dropped.
     """
 
-    def __init__(self, stream: TextIO, failed: Callable[[], object]) -> None:
-        self._stream = stream
+    def __init__(self, stream: Optional[TextIO], failed: Callable[[], object]) -> None:
+        # Without a standard output (``>&-``) there is nobody to write to, as with /dev/null.
+        self._stream: TextIO = stream if stream is not None else io.StringIO()
         self._failed = failed
         #: Why it cannot be written to.
         self.error: Optional[OSError] = None
@@ -45,7 +47,7 @@ class Output:
     @property
     def encoding(self) -> str:
         """What rich wants to know of a file."""
-        return self._stream.encoding
+        return self._stream.encoding or "ascii"
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""

@@ -229,23 +229,20 @@ class Delay(_Fault):
 class Deaf(Behaviour):
     """Greets, and from then on reads nothing from its socket: the client's bytes pile up (zero window).
 
-    For a request: executed and answered, and nothing is read after it. As it does not read, it does not
-    notice when the client hangs up.
+    For a request: executed and answered, and nothing is read after it.
 
-    :arg buffer: bytes, about, of the kernel's receive buffer; None leaves it as it is. The buffer of the IOStream
-        takes at most 64 KiB in addition.
+    The kernel takes some bytes all the same, most of them into the client's own send buffer: about 4 MB with the
+    settings of Linux, unless the client limits it. As the device does not read, it does not notice when the client
+    hangs up; `.Connection.resume_reading` makes it read again.
     """
-
-    def __init__(self, buffer: Optional[int] = 4096) -> None:
-        self._buffer = buffer
 
     def greet(self, connection: Connection) -> None:
         super().greet(connection)
-        connection.pause_reading(self._buffer)
+        connection.pause_reading()
 
     def reply(self, context: RequestContext, reply: Message) -> None:
         super().reply(context, reply)
-        context.connection.pause_reading(self._buffer)
+        context.connection.pause_reading()
 
 
 class Answer(Behaviour):

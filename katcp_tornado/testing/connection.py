@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _LINE_LIMIT = 16 * 1024**2
 _CHUNK = 65536
-_RESUMED = 1024**2  # with a tiny buffer, TCP goes on at the pace of its timers, which are not virtual
 _LINGER_RST = struct.pack("ii", 1, 0)
 _PROTOCOL = re.compile(r"([0-9]+)(?:\.[0-9]+)?(?:-([A-Za-z]+))?")
 
@@ -159,21 +158,14 @@ class Connection:
             self.guard(self.behaviour.greet, self)
             self._read()
 
-    def pause_reading(self, buffer: Optional[int] = None) -> None:
-        """Read nothing more from the socket; *buffer* is about the size of its receive buffer, in bytes."""
+    def pause_reading(self) -> None:
+        """Read nothing more from the socket. The client's bytes pile up in the kernel, which takes about 4 MB."""
         self._paused = True
-        if buffer is not None:
-            self._set_buffer(buffer)
 
     def resume_reading(self) -> None:
         """Read again, first of all what has piled up."""
         self._paused = False
-        self._set_buffer(_RESUMED)
         self._read()
-
-    def _set_buffer(self, size: int) -> None:
-        if not self._stream.closed():
-            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def _read(self) -> None:
         if not self._open or self._paused or self._reading:

@@ -20,7 +20,7 @@ from tornado.ioloop import IOLoop
 from katcp_tornado import Client, State
 from katcp_tornado.testing import VirtualTimeLoop
 
-_running: dict[str, subprocess.Popen[str]] = {}
+_running: dict[tuple[str, ...], subprocess.Popen[str]] = {}
 
 
 @pytest.hookimpl(trylast=True)
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "beside(script): looks at what a script found that ran beside the other tests")
+    config.addinivalue_line("markers", "beside(script, *args): looks at what a script found that ran beside the other tests")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -38,8 +38,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     for item in session.items:
         marker = item.get_closest_marker("beside")
-        if marker is not None and marker.args[0] not in _running:
-            _running[marker.args[0]] = script(marker.args[0])
+        if marker is not None and marker.args not in _running:
+            _running[marker.args] = script(*marker.args)
 
 
 def pytest_sessionfinish() -> None:
@@ -49,21 +49,22 @@ def pytest_sessionfinish() -> None:
     _running.clear()
 
 
-@pytest.fixture(scope="session")
-def findings() -> Callable[[str], Any]:
-    """``findings(name)`` waits for the end of that script, and returns what it wrote, JSON."""
-    cache: dict[str, Any] = {}
+_found: dict[tuple[str, ...], Any] = {}
 
-    def get(name: str) -> Any:
-        if name not in cache:
-            process = _running.pop(name)
-            out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
-            assert err == ""
-            cache[name] = json.loads(out)
-        return cache[name]
 
-    return get
+@pytest.fixture
+def findings(request: pytest.FixtureRequest) -> Any:
+    """What the script of this test's ``beside`` has written. Waits for its end."""
+    marker = request.node.get_closest_marker("beside")
+    if marker.args not in _found:
+        process = _running.pop(marker.args)
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, "")
+        _found[marker.args] = json.loads(out)
+    found = _found[marker.args]
+    if "skipped" in found:
+        pytest.skip(found["skipped"])
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,13 @@
 
 import ctypes
 import fcntl
+import json
 import os
 import socket
 import struct
+import sys
+
+from process_tools import report
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -26,3 +30,13 @@ def loopback(up: bool) -> None:
         (flags,) = struct.unpack_from("h", fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0)), 16)
         flags = flags | _IFF_UP if up else flags & ~_IFF_UP
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags))
+
+
+def run(main, *, virtual):
+    """As `process_tools.report`, in a namespace; writes ``{"skipped": why}`` if that is not permitted."""
+    try:
+        enter()
+    except OSError as exc:
+        json.dump({"skipped": f"no network namespace: {exc}"}, sys.stdout)
+    else:
+        report(main, virtual=virtual)
