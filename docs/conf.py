@@ -59,6 +59,7 @@ ELSEWHERE = {
     "ssl.SSLCertVerificationError": PYTHON + "ssl.html#ssl.SSLCertVerificationError",
     "tornado.gen.with_timeout": TORNADO + "gen.html#tornado.gen.with_timeout",
     "tornado.ioloop.IOLoop": TORNADO + "ioloop.html#tornado.ioloop.IOLoop",
+    "tornado.ioloop.IOLoop.close": TORNADO + "ioloop.html#tornado.ioloop.IOLoop.close",
     "tornado.ioloop.IOLoop.call_later": TORNADO + "ioloop.html#tornado.ioloop.IOLoop.call_later",
     "tornado.ioloop.IOLoop.run_in_executor": TORNADO + "ioloop.html#tornado.ioloop.IOLoop.run_in_executor",
     "tornado.ioloop.IOLoop.run_sync": TORNADO + "ioloop.html#tornado.ioloop.IOLoop.run_sync",
@@ -95,7 +96,7 @@ def find_reference(app: Sphinx, env: Any, node: Any, contnode: nodes.Element) ->
     target = node["reftarget"]
     if target == "katcp_codec.MessageType":
         target = "katcp_tornado.MessageType"
-    if target.startswith("katcp_tornado."):
+    if target.startswith("katcp_tornado.") or target in katcp_tornado.__all__:
         return own_reference(app, env, node, contnode, target)
     address = elsewhere(target)
     if address is not None:

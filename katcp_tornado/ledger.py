@@ -84,7 +84,7 @@ class Ledger:
             timeout = seconds("timeout", timeout, zero=True)
         if on_inform is not None and not callable(on_inform):
             raise TypeError(f"on_inform must be callable or None, not {type(on_inform).__name__}")
-        arguments = self._encode(args)
+        arguments = self._encode(args) if args else []
         request = Request(link.loop, self, timeout, wire_name, args, on_inform, raw)
         if link.state is State.CONNECTED:
             self._send(request, arguments)

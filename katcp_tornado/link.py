@@ -140,19 +140,11 @@ class Link:
             self._down(error)
             return
         options = self.options
-        self.session = Session(
-            self,
-            self.listeners.informs,
-            self.counters,
-            limit=options.limit,
-            max_reply=options.max_reply,
-            max_queue=options.max_write_buffer,
-        )
-        established = partial(self._established, generation)
-        if options.ssl_options is not None:
-            self._transport = Handshake(self.io_loop, sock, options.ssl_options, self.host, established)
-        else:
+        if options.ssl_options is None:
             self._transport = self._stream(Stream, generation, sock)
+        else:
+            established = partial(self._established, generation)
+            self._transport = Handshake(self.io_loop, sock, options.ssl_options, self.host, established)
         self._patience.start(options.handshake_timeout)
         self._move(State.NEGOTIATING)
         if generation != self._generation:
@@ -160,35 +152,43 @@ class Link:
         if isinstance(self._transport, Handshake):
             self._transport.start()
         else:
-            established(sock, None)
+            self._converse(generation)
 
     def _established(self, generation: int, sock: Optional[socket.socket], error: Optional[BaseException]) -> None:
-        """TLS, where it is used, is up, or not: the conversation can begin."""
+        """TLS is up, or not."""
         if generation != self._generation:
             return
-        if error is not None:
+        if sock is None:
+            assert error is not None
             self._down(error)
             return
-        if isinstance(self._transport, Handshake):
-            assert sock is not None
-            self._transport = self._stream(TLSStream, generation, sock)
-        assert self.session is not None
-        if self.options.assume_protocol is not None:
-            self.session.assume(self.options.assume_protocol)
-        if generation == self._generation:
-            assert isinstance(self._transport, Stream)
-            try:
-                self._transport.start()
-            except OSError as exc:  # the system cannot watch one more socket
-                self._down(exc)
+        self._transport = self._stream(TLSStream, generation, sock)
+        self._converse(generation)
 
     def _stream(self, kind: Callable[..., Stream], generation: int, sock: socket.socket) -> Stream:
-        return kind(sock, self._received, partial(self._broken, generation), self.options.max_write_buffer)
+        return kind(sock, partial(self._broken, generation), self.options.max_write_buffer, self.counters)
 
-    def _received(self, data: memoryview) -> None:
-        assert self.session is not None
-        self._last_rx = self.loop.time()
-        self.session.receive(data)
+    def _converse(self, generation: int) -> None:
+        """Begin the conversation."""
+        stream, options = self._transport, self.options
+        assert isinstance(stream, Stream)
+        self.session = Session(
+            self,
+            stream.send,
+            self.listeners.informs,
+            self.counters,
+            limit=options.limit,
+            max_reply=options.max_reply,
+            max_queue=options.max_write_buffer,
+        )
+        receive = self.session.receive
+        if options.assume_protocol is not None:
+            self.session.assume(options.assume_protocol)
+        if generation == self._generation:
+            try:
+                stream.start(receive)
+            except OSError as exc:  # the system cannot watch one more socket
+                self._down(exc)
 
     def _broken(self, generation: int, error: Optional[BaseException]) -> None:
         """The stream has come to its end."""
@@ -197,20 +197,13 @@ class Link:
 
     def _out_of_patience(self) -> None:
         """The device has not sent its protocol version; half a v4 greeting is enough after a while."""
-        session = self.session
-        assert session is not None
-        if session.greeted:
-            session.conclude()
+        if self.session is not None and self.session.greeted:
+            self.session.conclude()
         else:
             timeout = self.options.handshake_timeout
             self._down(HandshakeTimeout(f"the device has not sent its protocol version within {timeout:g} s"))
 
     # What a session, and a watchdog, want of their link
-
-    def send(self, data: bytes, urgent: bool) -> None:
-        assert isinstance(self._transport, Stream)
-        self._transport.send(data, urgent)
-        self.counters.bytes_out += len(data)
 
     def call(self, callback: Callable[..., Any], *args: Any) -> None:
         self.listeners.call(callback, *args)
@@ -244,7 +237,14 @@ class Link:
         return self.counters.bytes_in
 
     def silent_since(self) -> float:
-        return self._since if self._last_rx is None else max(self._since, self._last_rx)
+        last = self._heard()
+        return self._since if last is None else max(self._since, last)
+
+    def _heard(self) -> Optional[float]:
+        """When the last byte came, on this connection or an earlier one."""
+        if isinstance(self._transport, Stream) and self._transport.last_rx is not None:
+            self._last_rx = self._transport.last_rx
+        return self._last_rx
 
     def busy_until(self) -> float:
         assert self.session is not None
@@ -313,6 +313,7 @@ class Link:
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
+        self._heard()
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
@@ -395,26 +396,16 @@ class Link:
 
     def stats(self) -> Stats:
         """The figures of now."""
-        counters = self.counters
         stable = self.state is State.CONNECTED and self.loop.time() - self._since >= self.options.backoff.stable
+        last_rx = self._heard()
         return Stats(
             generation=self._generation,
-            attempts=counters.attempts,
             consecutive_failures=0 if stable else self._failures,
-            connects=counters.connects,
-            disconnects=dict(counters.disconnects),
-            requests=counters.requests,
-            replies=counters.replies,
-            timeouts=counters.timeouts,
-            informs=counters.informs,
-            bytes_in=counters.bytes_in,
-            bytes_out=counters.bytes_out,
-            unmatched_replies=counters.unmatched_replies,
-            malformed=counters.malformed,
             since=self._wall(self._since),
-            last_rx=None if self._last_rx is None else self._wall(self._last_rx),
+            last_rx=None if last_rx is None else self._wall(last_rx),
             next_attempt_in=self.next_attempt_in,
             history=tuple(self._history),
+            **self.counters.figures(),
         )
 
     def _wall(self, when: float) -> float:

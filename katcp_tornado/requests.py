@@ -8,6 +8,7 @@ does not want to hear of it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple, Optional, Protocol, Union
 
@@ -24,6 +25,9 @@ class Reply(NamedTuple):
     arguments: list[bytes]
     #: The informs that came before it: a list of `.Message`.
     informs: list[Message]
+
+
+_new_reply = tuple.__new__  # what Reply() does, without a call in Python
 
 
 class Holder(Protocol):
@@ -121,7 +125,10 @@ class Request(Pending):
         on_inform: Optional[Callable[[Message], Any]],
         raw: bool,
     ) -> None:
-        super().__init__(loop, holder, timeout)
+        asyncio.Future.__init__(self, loop=loop)  # not by way of Pending: this is the hot path
+        self.holder = holder
+        self.timeout = timeout
+        self.deadline = None if timeout is None else loop.time() + timeout
         self.name = name
         #: The values as the caller gave them: how they are encoded depends on the device.
         self.arguments = arguments
@@ -145,7 +152,7 @@ class Request(Pending):
         if self.raw:
             self.set_result((Message.wrap(raw), self.informs))
         elif arguments and arguments[0] == b"ok":
-            self.set_result(Reply(arguments[1:], self.informs))
+            self.set_result(_new_reply(Reply, (arguments[1:], self.informs)))
         else:
             self.refuse(_refusal(Message.wrap(raw), self.informs))
 
@@ -170,7 +177,7 @@ class Deadlines:
     :arg progress: a number that grows with what is read; see `.Timer`.
     """
 
-    __slots__ = ("_expire", "_loop", "_pending", "_timer")
+    __slots__ = ("_due", "_expire", "_loop", "_pending", "_timer")
 
     def __init__(
         self,
@@ -183,16 +190,17 @@ class Deadlines:
         self._pending = pending
         self._expire = expire
         self._timer = Timer(loop, self._sweep, progress)
+        self._due = math.inf
 
     def watch(self, deadline: Optional[float]) -> None:
         """Something with this deadline is pending from now on."""
-        if deadline is not None:
-            due = self._timer.due
-            if due is None or deadline < due:
-                self._timer.start_at(deadline)
+        if deadline is not None and deadline < self._due:
+            self._due = deadline
+            self._timer.start_at(deadline)
 
     def cancel(self) -> None:
         """Nothing is pending any more."""
+        self._due = math.inf
         self._timer.cancel()
 
     def _sweep(self) -> None:
@@ -207,7 +215,8 @@ class Deadlines:
                 expired.append(item)
             elif earliest is None or deadline < earliest:
                 earliest = deadline
+        self._due = math.inf
         if earliest is not None:
-            self._timer.start_at(max(earliest, now + count * 1e-6))
+            self.watch(max(earliest, now + count * 1e-6))
         for item in expired:
             self._expire(item)

@@ -43,9 +43,6 @@ _LINE = re.compile(rb"[^\r\n]*[\r\n]?")
 class Owner(Protocol):
     """What a session wants of its connection. Any of these may close the session."""
 
-    def send(self, data: bytes, urgent: bool) -> None:
-        """Hand bytes to the stream, at once if *urgent*. Raises `WriteBufferFull`."""
-
     def session_greeted(self) -> None:
         """Half of a v4 greeting has come: call `Session.conclude` a little later."""
 
@@ -69,6 +66,7 @@ class Session:
     """One conversation.
 
     :arg owner: an `Owner`.
+    :arg write: takes a line to be sent, and whether that is to be done at once. Raises `.WriteBufferFull`.
     :arg informs: for each major version, from the name of an inform to the callbacks that want it, each called
         with the raw message. They never raise. The tuples are replaced on change, never changed.
     :arg counters: what is counted, across connections.
@@ -94,6 +92,7 @@ class Session:
         "_owner",
         "_parser",
         "_v4",
+        "_write",
         "alive",
         "protocol",
         "versions",
@@ -102,6 +101,7 @@ class Session:
     def __init__(
         self,
         owner: Owner,
+        write: Callable[[bytes, bool], None],
         informs: Mapping[int, Mapping[bytes, tuple[Callable[[RawMessage], Any], ...]]],
         counters: Counters,
         limit: int,
@@ -109,6 +109,7 @@ class Session:
         max_queue: int,
     ) -> None:
         self._owner = owner
+        self._write = write
         self._all_informs = informs
         self._informs = informs[5]
         self._counters = counters
@@ -142,7 +143,7 @@ class Session:
             while mid in self._by_mid:
                 mid = mid % MAX_MID + 1
             line = bytes(RawMessage(codec.REQUEST, entry.name, mid, arguments))
-            self._owner.send(line, not self._by_mid)
+            self._write(line, not self._by_mid)
             self._next_mid = mid % MAX_MID + 1
             entry.mid = mid
             entry.sent = True
@@ -153,7 +154,7 @@ class Session:
         self._lanes.add(entry, bytes(RawMessage(codec.REQUEST, entry.name, None, arguments)))
 
     def _transmit(self, entry: Entry, line: bytes) -> None:
-        self._owner.send(line, len(self._lanes.by_name) < 2)
+        self._write(line, len(self._lanes.by_name) < 2)
         entry.sent = True
         entry.mark = self._counters.bytes_in
         self._counters.requests += 1

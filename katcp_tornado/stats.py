@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 
 class Failure(NamedTuple):
@@ -84,3 +84,7 @@ class Counters:
         self.requests = 0
         self.timeouts = 0
         self.unmatched_replies = 0
+
+    def figures(self) -> dict[str, Any]:
+        """A snapshot, by the names of `Stats`."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"disconnects": dict(self.disconnects)}

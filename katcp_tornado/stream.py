@@ -15,12 +15,14 @@ import asyncio
 import socket
 import ssl
 import threading
-from typing import Any, Callable, Optional, Union
+from functools import partial
+from typing import Any, Callable, Optional
 
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
 from .errors import WriteBufferFull
+from .stats import Counters
 
 #: Most bytes read at a time. The loop tells again if there are more, after others had their turn.
 CHUNK = 64 * 1024
@@ -40,32 +42,42 @@ class Stream(IOStream):
     """A connected socket that hands over what it reads.
 
     :arg sock: connected.
-    :arg receive: called with each chunk, a memoryview that is valid only during the call. It may close the stream.
-    :arg lost: called once, when the peer has ended the connection (with None) or it broke (with the OSError);
-        not after `close`. All that came before has been handed over by then.
+    :arg lost: called once, when the peer has ended the connection (with None) or it broke (with the OSError); not
+        after `close`. All that came before has been handed over by then.
     :arg max_write: most bytes that may wait to be sent.
+    :arg counters: where the bytes that are sent are counted.
     """
 
     def __init__(
         self,
         sock: socket.socket,
-        receive: Callable[[memoryview], None],
         lost: Callable[[Optional[BaseException]], None],
         max_write: int,
+        counters: Counters,
     ) -> None:
         super().__init__(sock, read_chunk_size=1)
         self._loop: asyncio.AbstractEventLoop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
-        self._receive = receive
+        self._recv_into: Callable[[memoryview], int] = sock.recv_into
+        self._send: Callable[[memoryview], int] = sock.send
+        self._receive: Callable[[memoryview], Any] = len  # until start
         self._lost: Optional[Callable[[Optional[BaseException]], None]] = lost
         self._max_write = max_write
+        self._counters = counters
         self._chunk = _chunk_buffer()
         self._gathered: list[bytes] = []
         self._broken = False
         #: Bytes accepted by `send` and not yet by the system.
         self.backlog = 0
+        #: When the last byte came, on the loop's own clock; None if none has.
+        self.last_rx: Optional[float] = None
 
-    def start(self) -> None:
-        """Begin to read; `receive` may be called before this returns."""
+    def start(self, receive: Callable[[memoryview], None]) -> None:
+        """Begin to read.
+
+        :arg receive: called with each chunk, a memoryview that is valid only during the call; perhaps before this
+            returns. It may close the stream.
+        """
+        self._receive = receive
         self.read_until_close()
 
     def close(self, exc_info: Any = False) -> None:
@@ -85,6 +97,7 @@ class Stream(IOStream):
         if self.backlog + size > self._max_write:
             raise WriteBufferFull(f"{self.backlog} bytes wait to be sent already")
         self.backlog += size
+        self._counters.bytes_out += size
         if self._gathered:
             self._gathered.append(data)
         elif urgent:
@@ -114,7 +127,7 @@ class Stream(IOStream):
         size = len(data)
         if not self._broken:
             try:
-                size = self._send_some(data)
+                size = self._send(data)
             except BlockingIOError:
                 raise
             except OSError as exc:
@@ -123,43 +136,35 @@ class Stream(IOStream):
         self.backlog -= size
         return size
 
-    def _send_some(self, data: memoryview) -> int:
-        return self.socket.send(data)
-
     def _break(self, exc: OSError) -> None:
-        while not self.closed() and self._read_chunk():
-            pass
+        before = -1
+        while not self.closed() and before != self._counters.bytes_in:
+            before = self._counters.bytes_in
+            self.read_from_fd(b"")
         self._lose(exc)
 
     # In
 
-    def read_from_fd(self, buf: Union[bytearray, memoryview]) -> Optional[int]:
+    def read_from_fd(self, buf: Any) -> Optional[int]:
         """Override: hand over one chunk, and tell IOStream that there is nothing to read."""
-        self._read_chunk()
-        return None
-
-    def _read_chunk(self) -> int:
-        """Read and hand over one chunk. Returns its size; 0 if nothing is there (any more)."""
         try:
-            size = self._receive_some()
+            size = self._recv_into(self._chunk)
         except BlockingIOError:
-            return 0
+            return None
         except OSError as exc:
             self._lose(exc)
-            return 0
+            return None
         if size == 0:
             self._lose(None)
-            return 0
+            return None
+        self.last_rx = self._loop.time()
         try:
             self._receive(self._chunk[:size])
         except BaseException as exc:
             # Nobody knows how much of the chunk was heeded, so this conversation is over.
             self._lose(exc)
             raise
-        return size
-
-    def _receive_some(self) -> int:
-        return self.socket.recv_into(self._chunk)
+        return None
 
     def _lose(self, exc: Optional[BaseException]) -> None:
         lost = self._lost
@@ -173,23 +178,24 @@ class TLSStream(Stream):
 
     socket: ssl.SSLSocket
 
-    def _send_some(self, data: memoryview) -> int:
-        try:
-            return self.socket.send(data)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            raise BlockingIOError from None
+    def __init__(self, sock: ssl.SSLSocket, *args: Any) -> None:
+        super().__init__(sock, *args)
+        self._recv_into = partial(_unless_blocking, self._recv_into)
+        self._send = partial(_unless_blocking, self._send)
 
-    def _receive_some(self) -> int:
-        try:
-            return self.socket.recv_into(self._chunk)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-
-    def read_from_fd(self, buf: Union[bytearray, memoryview]) -> Optional[int]:
+    def read_from_fd(self, buf: Any) -> Optional[int]:
         """Override: as `Stream`, and also what TLS has decrypted already, of which the loop knows nothing."""
-        while self._read_chunk() and not self.closed() and self.socket.pending():
-            pass
+        super().read_from_fd(buf)
+        while not self.closed() and self.socket.pending():
+            super().read_from_fd(buf)
         return None
+
+
+def _unless_blocking(call: Callable[[memoryview], int], data: memoryview) -> int:
+    try:
+        return call(data)
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        raise BlockingIOError from None
 
 
 class Handshake:

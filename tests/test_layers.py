@@ -48,6 +48,7 @@ LEVELS: list[tuple[str, set[str]]] = [
 
 #: Who may import from its own level (L0 apart, where anything goes that is not circular).
 SIDEWAYS = {
+    "session": {"lanes"},
     "dialer": {"lookup", "timers"},
     "requests": {"timers"},
     "watchdog": {"timers"},

@@ -62,7 +62,7 @@ class Owner:
         self.lost: list[Exception] = []
         self.malformed: list[ValueError] = []
         self.unknown: list[str] = []
-        self.session = Session(self, self.informs, self.counters, limit, max_reply, max_queue)
+        self.session = Session(self, self.send, self.informs, self.counters, limit, max_reply, max_queue)
 
     def send(self, data: bytes, urgent: bool) -> None:
         if self.room is not None and len(data) > self.room:

@@ -10,7 +10,7 @@ from katcp_tornado.testing import Fail, FakeDevice
 
 async def main():
     with FakeDevice(port=7147) as device:
-        device.add_sensor("temperature", "float", 21.5, "Temperature of the amplifier", "degC")
+        device.add_sensor("temperature", "float", 21.5, "of the amplifier", "degC")
 
         @device.request("set-attenuation")
         def set_attenuation(context, message):

@@ -13,8 +13,8 @@ async def main():
             print("connected:", client.protocol)
             try:
                 await client.request("sensor-sampling", "temperature", "event")
-            except KatcpError as exc:  # if the link is lost again, the next connection brings us back here
-                print("not sampled:", exc)
+            except KatcpError as exc:
+                print("not sampled:", exc)  # if the link was lost, we will be back
 
         def on_disconnected():
             print("lost:", client.last_exc)
@@ -22,13 +22,13 @@ async def main():
         def on_failed_connect(exc):
             print("not yet:", exc)
 
-        def on_sensor_status(timestamp: Timestamp, count: int, name: str, status: str, value: float):
+        def on_status(time: Timestamp, n: int, name: str, status: str, value: float):
             print(name, value, status)
 
         client.add_connected_callback(on_connected)
         client.add_disconnected_callback(on_disconnected)
         client.add_failed_connect_callback(on_failed_connect)
-        client.add_inform_callback("sensor-status", on_sensor_status)
+        client.add_inform_callback("sensor-status", on_status)
         await client.wait_closed()  # that is, until Ctrl-C
 
 

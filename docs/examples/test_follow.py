@@ -19,7 +19,7 @@ async def a_night():
                 assert not exc.sent
 
             await gen.sleep(8 * 3600)
-            device.script(Silent())  # the first connection after that gets not one word
+            device.script(Silent())  # at first it says nothing
             device.start()
             await client.wait_connected(timeout=60)
             assert client.stats.connects == 2

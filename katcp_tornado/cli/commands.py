@@ -5,6 +5,7 @@ What the commands do stands in the module of the same name, which is imported wh
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -114,6 +115,7 @@ def request(address: HostPort, name: str, arguments: tuple[Union[str, bytes], ..
     """
     from .request import ask
 
+    logging.getLogger("katcp_tornado").addHandler(logging.NullHandler())  # `ask` says itself what goes wrong
     run(partial(ask, address, name, [os.fsencode(argument) for argument in arguments], timeout))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ async def ask(address: HostPort, name: str, arguments: Sequence[bytes], timeout:
 
     :arg timeout: one deadline for everything, in seconds.
     """
-    logging.getLogger("katcp_tornado").addHandler(logging.NullHandler())  # we say it ourselves
     async with Client(
         address.host,
         address.port,

@@ -309,3 +309,15 @@ def script(name: str, *args: str, **kwargs: Any) -> subprocess.Popen[str]:
         env={**os.environ, "PYTHONPATH": path},
         **kwargs,
     )
+
+
+@contextlib.contextmanager
+def device_process() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A `.FakeDevice` in a process of its own, and its port. Killed in the end, if it still lives."""
+    with script("process_device.py", stdin=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,94 @@
+"""The command as a process of its own, and its parts in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+
+import pytest
+
+from katcp_tornado.cli.terminal import Output
+
+# A process that is started in the background of a shell would inherit that SIGINT is ignored.
+LAUNCHER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from katcp_tornado.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def environment():
+    """That of a process that decides by itself about colours and widths."""
+    unwanted = {"FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+    return {name: value for name, value in os.environ.items() if name not in unwanted}
+
+
+@pytest.fixture
+def start(environment):
+    """Starts ``katcp-tornado`` with the given arguments, warnings being errors."""
+    started = []
+
+    async def start(*args):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", LAUNCHER, *args),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+
+
+@pytest.fixture
+def invoke(start):
+    """Runs it to its end: exit code, standard output, standard error."""
+
+    async def invoke(*args):
+        process = await start(*args)
+        stdout, stderr = await process.communicate()
+        return process.returncode, stdout.decode("ascii"), stderr.decode("ascii")
+
+    return invoke
+
+
+class Written(io.StringIO):
+    """A standard output that can be a terminal, and can break."""
+
+    def __init__(self):
+        super().__init__()
+        self.terminal = False
+        self.breaks = None
+
+    @property
+    def encoding(self):
+        return "utf-8"
+
+    def isatty(self):
+        return self.terminal
+
+    def flush(self):
+        if self.breaks is not None:
+            raise self.breaks
+
+
+@pytest.fixture
+def written():
+    return Written()
+
+
+@pytest.fixture
+def output(written):
+    def failed():
+        raise AssertionError("the output has failed")
+
+    return Output(written, failed)

@@ -1,0 +1,82 @@
+"""katcp-tornado as a whole."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import katcp_tornado
+from katcp_tornado.cli import commands
+
+COMMANDS = ["request", "demo"]
+
+
+def python(*args):
+    return subprocess.run(
+        [sys.executable, "-W", "error", *args], check=False, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_version():
+    result = CliRunner().invoke(commands.katcp_tornado, ["--version"], prog_name="katcp-tornado")
+    assert (result.exit_code, result.output) == (0, f"katcp-tornado {katcp_tornado.__version__}\n")
+
+
+@pytest.mark.parametrize("args", [[], *([name] for name in COMMANDS)])
+def test_help_has_examples(args):
+    result = CliRunner().invoke(commands.katcp_tornado, [*args, "--help"], prog_name="katcp-tornado")
+    assert result.exit_code == 0
+    assert "\n  Examples:\n    katcp-tornado " in result.output
+    assert max(map(len, result.output.splitlines())) < 80
+
+
+def test_help_names_every_command():
+    assert set(commands.katcp_tornado.commands) == set(COMMANDS)
+    result = CliRunner().invoke(commands.katcp_tornado, ["--help"])
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.output
+
+
+@pytest.mark.parametrize("args", [["nonesuch"], ["--nonesuch"], ["demo", "more"]])
+def test_usage_errors(args):
+    result = CliRunner().invoke(commands.katcp_tornado, args)
+    assert result.exit_code == 2
+    assert "Error: " in result.output
+
+
+def test_run_as_a_module():
+    done = python("-m", "katcp_tornado.cli", "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"katcp-tornado {katcp_tornado.__version__}\n", "")
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra(missing):
+    done = python("-c", f"import sys; sys.modules[{missing!r}] = None; import katcp_tornado.cli as cli; cli.main([])")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f'katcp-tornado: {missing} is not installed; install it with: pip install "katcp_tornado[cli]"\n'
+    )
+
+
+def test_another_module_that_is_missing_is_not_blamed_on_the_extra():
+    done = python("-c", "import sys; sys.modules['katcp_tornado.cli.terminal'] = None; from katcp_tornado.cli import *")
+    assert done.returncode == 0
+    done = python(
+        "-c", "import sys; sys.modules['katcp_tornado.cli.terminal'] = None; import katcp_tornado.cli as c; c.main([])"
+    )
+    assert "ModuleNotFoundError" in done.stderr
+    assert "[cli]" not in done.stderr
+
+
+def test_ctrl_c_while_it_starts(monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "katcp_tornado.cli.commands")
+    monkeypatch.setattr(click, "group", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        katcp_tornado.cli.main([])
+    assert caught.value.code == 130

@@ -1,0 +1,70 @@
+"""F23 for real: 1000 clients, one server that is killed and restarted. Writes JSON."""
+
+import resource
+import subprocess
+import time
+
+from fault_tools import Witness, script
+from process_tools import report
+from tornado import gen
+
+from katcp_tornado import Client
+
+COUNT = 1000
+OUTAGE = 4.0
+
+
+def start_server(port):
+    process = script("process_server.py", str(port))
+    return process, int(process.stdout.readline())
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
+
+
+async def restart(witnesses, server, port, outage):
+    """Kill the server, wait, start it again, and see when all clients are back."""
+    for witness in witnesses:
+        witness.heard.clear()
+        witness.expected.clear()
+    kill(server)
+    await gen.sleep(outage)
+    server, _ = start_server(port)
+    start = time.monotonic()
+    while time.monotonic() - start < 40 and not all(witness.client.is_connected for witness in witnesses):
+        await gen.sleep(0.05)
+    found = {
+        "clients": len(witnesses),
+        "slowest": time.monotonic() - start,
+        "connected": sum(witness.heard[-1:] == ["connected"] for witness in witnesses),
+        "disconnected": sum(witness.heard[:1] == ["disconnected"] for witness in witnesses),
+        "faults": [fault for witness in witnesses for fault in witness.faults],
+    }
+    return server, found
+
+
+async def main():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    server, port = start_server(0)
+    found = {}
+    try:
+        witnesses = [Witness(Client("127.0.0.1", port)) for _ in range(COUNT)]
+        await gen.multi([witness.client.wait_connected(timeout=60) for witness in witnesses])
+        server, found["no outage"] = await restart(witnesses, server, port, 0)
+        await gen.multi([witness.client.request("x", timeout=60) for witness in witnesses])
+        server, found["outage"] = await restart(witnesses, server, port, OUTAGE)
+        for witness in witnesses:
+            witness.client.close()
+        await gen.multi([witness.client.wait_closed() for witness in witnesses])
+    finally:
+        kill(server)
+    return found
+
+
+try:
+    report(main, virtual=False)
+except subprocess.SubprocessError as exc:
+    raise SystemExit(str(exc)) from exc

@@ -1,0 +1,24 @@
+"""A plain asyncio server that greets, answers every line, and knows nothing of this library: ``PORT``."""
+
+import asyncio
+import sys
+
+
+class Server(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(b"#version-connect katcp-protocol 5.1-MIB\n")
+
+    def data_received(self, data):
+        for line in data.splitlines():
+            self.transport.write(b"!" + line.split()[0][1:] + b" ok\n")
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Server, "127.0.0.1", int(sys.argv[1]), backlog=100)
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    await server.serve_forever()
+
+
+asyncio.run(main())
