@@ -226,4 +226,5 @@ def own_copy(exc: BaseException) -> BaseException:
     except Exception:  # a foreign exception (of a user's resolver) that cannot be copied
         return exc
     other.__cause__ = exc.__cause__
+    other.__suppress_context__ = exc.__suppress_context__
     return other

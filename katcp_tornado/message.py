@@ -118,7 +118,7 @@ class Message:
 
     @property
     def arguments(self) -> list[bytes]:
-        """The arguments, unescaped."""
+        """The arguments, unescaped; the list itself, so that changing it changes the message."""
         return self._raw.arguments
 
     def reply_ok(self) -> bool:

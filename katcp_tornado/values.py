@@ -19,6 +19,7 @@ an `enum.Enum`            its ``katcp_value``, or its name in lower case, ``-`` 
 from __future__ import annotations
 
 import enum
+import inspect
 import ipaddress
 import math
 import numbers
@@ -66,6 +67,8 @@ class Address:
             if not 0 <= port <= 65535:
                 raise ValueError(f"port must be between 0 and 65535, not {port}")
         self._host = ipaddress.ip_address(host)
+        if "]" in str(self._host):
+            raise ValueError(f"{host!r} cannot be written in brackets")
         self._port = port
 
     @property
@@ -137,7 +140,7 @@ def register_type(type_: type[T], encode: Callable[[T], bytes], decode: Callable
     Of several registered classes that fit, the one registered last counts. Raises `ValueError` if *type_* is
     registered already.
     """
-    if not isinstance(type_, type):
+    if not isinstance(type_, type) or get_origin(type_) is not None:
         raise TypeError(f"type_ must be a class, not {type_!r}")
     _register(type_, lambda value, major: encode(value), lambda cls, major: decode)
 
@@ -280,6 +283,8 @@ def _plain(cls: Any, base: Any, decode_base: Callable[[bytes], Any]) -> Callable
     """A decoder of *base*, or of a class made from it (numpy's numbers, subclasses of str ...)."""
     if cls is base or cls in (numbers.Integral, numbers.Real):
         return decode_base
+    if inspect.isabstract(cls):
+        raise TypeError(f"{cls.__name__} is abstract: nothing can be decoded to it")
     return lambda raw: cls(decode_base(raw))
 
 

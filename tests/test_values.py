@@ -554,3 +554,22 @@ def test_decoders_do_not_depend_on_what_was_decoded_before(classes: list[type], 
         assert decode(key[0], raws[key[0]], key[1]) == once[key]
     assume(Timestamp in classes)
     assert (once[Timestamp, 4], once[Timestamp, 5]) == (1.0, 1000.0)
+
+
+# What is no class.
+
+
+def test_a_generic_alias_is_no_class() -> None:
+    with pytest.raises(TypeError):
+        register_type(list[int], lambda value: b"", lambda raw: [])
+    assert encode(5) == b"5"
+
+
+def test_an_abstract_class_cannot_be_decoded_to() -> None:
+    with pytest.raises(TypeError, match="Rational"):
+        decode(numbers.Rational, b"1")
+
+
+def test_a_zone_that_brackets_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="bracket"):
+        Address("fe80::1%e]h")
