@@ -28,7 +28,8 @@ html_theme = "furo"
 html_title = f"katcp_tornado {version}"
 html_copy_source = False
 html_show_sphinx = False
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 
 # Single back-quotes are references, as in Tornado: `.Client.request`.
 default_role = "py:obj"

@@ -178,6 +178,7 @@ class Client:
         """The versions that the device has sent on this connection, by name, each a tuple of str.
 
         From ``#version-connect`` [section 4.2]; a v4 device has ``version`` and ``build-state``. At most 64 are kept.
+        Those that the device sends after its protocol version are not here yet when connected callbacks run.
         """
         session = self._link.session
         return dict(session.versions) if session is not None else {}
@@ -189,7 +190,7 @@ class Client:
 
     def __repr__(self) -> str:
         link = self._link
-        text = f"{type(self).__name__} {link.host}:{link.port} {link.state.name}"
+        text = f"{type(self).__name__} {link.address} {link.state.name}"
         remaining = link.next_attempt_in
         if remaining is not None:
             text += f" ({describe(link.last_exc)}; next attempt in {remaining:.1f} s)"
@@ -247,7 +248,7 @@ class Client:
         return waiter
 
     def _wait(self, what: str, reached: Callable[[], bool], timeout: Optional[float]) -> asyncio.Future[None]:
-        return self._link.ledger.wait(f"{self.host}:{self.port} is not {what}", reached, timeout)
+        return self._link.ledger.wait(f"{self._link.address} is not {what}", reached, timeout)
 
     # Steering
 

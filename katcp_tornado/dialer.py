@@ -21,6 +21,7 @@ from tornado.netutil import Resolver
 from . import lookup
 from .errors import AddressErrors, ConnectTimeout
 from .lookup import Address
+from .options import address_text
 from .timers import Timer
 
 #: Seconds that an address has to itself before the next one is tried beside it.
@@ -151,7 +152,7 @@ class Dial:
         self._stagger.cancel()
         while self._queue:
             family, address = self._queue.popleft()
-            name = address_text(address)
+            name = address_text(*address[:2]) if isinstance(address, tuple) else str(address)
             try:
                 sock = self._connect(family, address)
             except (OSError, OverflowError, TypeError, ValueError) as exc:
@@ -256,13 +257,6 @@ def interleave(addresses: list[Address]) -> list[Address]:
             if not families[family]:
                 del families[family]
     return result
-
-
-def address_text(address: Any) -> str:
-    """An address for people: ``127.0.0.1:7147``, ``[::1]:7147``."""
-    if not isinstance(address, tuple) or len(address) < 2:
-        return str(address)
-    return f"[{address[0]}]:{address[1]}" if ":" in str(address[0]) else f"{address[0]}:{address[1]}"
 
 
 def _os_error(number: int) -> OSError:

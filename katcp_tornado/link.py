@@ -28,7 +28,7 @@ from .errors import ClientClosed, DeviceDisconnected, HandshakeTimeout, Watchdog
 from .lanes import Entry
 from .ledger import Ledger
 from .listeners import Event, Listeners
-from .options import Options
+from .options import Options, address_text
 from .reporter import Reporter
 from .session import Session
 from .states import INITIAL, TRANSITIONS, State
@@ -62,6 +62,7 @@ class Link:
         "_sleep_until",
         "_transport",
         "_watchdog",
+        "address",
         "counters",
         "host",
         "io_loop",
@@ -87,7 +88,8 @@ class Link:
         self.listeners = Listeners(self.loop)
         self.session: Optional[Session] = None
         self.ledger = Ledger(self)
-        self._reporter = Reporter(self.loop, f"{host}:{port}")
+        self.address = address_text(host, port)
+        self._reporter = Reporter(self.loop, self.address)
         self._since: float = self.loop.time()
         self._last_rx: Optional[float] = None
         self._failures = 0

@@ -65,6 +65,11 @@ def check_address(host: Any, port: Any) -> int:
     return number
 
 
+def address_text(host: object, port: object) -> str:
+    """An address for people: ``device:7147``, ``[::1]:7147``."""
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
 @dataclass(frozen=True)
 class Options:
     """The keyword arguments of `.Client`, where they are described."""

@@ -49,10 +49,14 @@ class Reporter:
             self._failures += 1
         what = "the link was lost" if connected else "could not connect"
         then = "giving up" if delay is None else f"next attempt in {delay:.1f} s"
-        if self._told_up:
+        if self._told_up or delay is None:
             self._told_up = False
             self._last["outage"] = now
-            logger.warning("%s: %s: %s; %s", self._name, what, describe(cause), then)
+            # The one attempt of a client that makes no other: its error is raised to whoever waits for it.
+            only = delay is None and not connected and self._failures == 1
+            logger.log(
+                logging.INFO if only else logging.WARNING, "%s: %s: %s; %s", self._name, what, describe(cause), then
+            )
         elif self._due("outage"):
             logger.info(
                 "%s: still out after %.0f s and %d failed attempts: %s: %s; %s",

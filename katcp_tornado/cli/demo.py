@@ -201,7 +201,7 @@ class _Demo:
     async def follow_a_sensor(self) -> None:
         self.screen.title(
             "Follow a sensor",
-            "A sampling strategy belongs to the connection; a connected callback puts it back.",
+            "A strategy belongs to the connection; a connected callback puts it back.",
         )
         self.client.add_inform_callback("sensor-status", self.on_sensor_status)
         self.client.add_connected_callback(self.subscribe)
@@ -292,7 +292,6 @@ class _Demo:
         self.screen.title("What the client says of itself", "From client.stats, a snapshot that costs next to nothing.")
         stats = self.client.stats
         lost = ", ".join(f"{count} by {name}" for name, count in stats.disconnects.items())
-        self.screen.line("client", f"was without its device for {self.outage:.1f} s")
         self.screen.line("client", f"{stats.attempts} attempts, {len(self.causes)} of them failed")
         self.screen.line("client", f"{stats.connects} connections, lost {lost}")
         self.screen.line("client", f"{stats.requests} requests sent, {stats.replies} replies, {stats.informs} informs")

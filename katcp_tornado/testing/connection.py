@@ -248,8 +248,6 @@ class Connection:
         if not self._open:
             return
         self._open = False
-        for sampler in self.samplers.values():
-            sampler.cancel()
         for timer in self._timers:
             self._io_loop.remove_timeout(timer)
         self._timers.clear()

@@ -271,7 +271,7 @@ class FakeDevice(Interface):
         if not behaviours:
             self._faults.pop(name, None)
             self._standing_faults.pop(name, None)
-        self._faults.setdefault(name, deque()).extend(behaviours[:-1] if always else behaviours)
+        self._faults.setdefault(name, deque()).extend(behaviours)
         if always and behaviours:
             self._standing_faults[name] = behaviours[-1]
 

@@ -115,6 +115,5 @@ class RequestContext:
 
     def _reply(self, code: str, *args: Any) -> None:
         reply = self.make_reply(code, *args)
-        if self.connection.is_open:
-            self._behaviour.reply(self, reply)
+        self._behaviour.reply(self, reply)
         self.device.changed()

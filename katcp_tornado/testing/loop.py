@@ -32,11 +32,21 @@ class _Clock:
     """What the parts of the loop share: the time, who wants to hear of a pause, and who forbids to jump."""
 
     def __init__(self, horizon: Optional[float]) -> None:
-        self.now = 0.0
+        self._base = 0.0  # the time when it last stood still
+        self._since = 0.0  # real time when it last began to run at its ordinary pace
         self.horizon = horizon
         self.waiters: list[Future[None]] = []
         self._outside = 0
         self._lock = threading.Lock()
+
+    @property
+    def now(self) -> float:
+        with self._lock:
+            return self._base + (time.monotonic() - self._since if self._outside else 0.0)
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self._base += seconds
 
     @property
     def jumps(self) -> bool:
@@ -44,11 +54,15 @@ class _Clock:
 
     def begin_outside(self) -> None:
         with self._lock:
+            if not self._outside:
+                self._since = time.monotonic()
             self._outside += 1
 
     def end_outside(self) -> None:
         with self._lock:
             self._outside -= 1
+            if not self._outside:
+                self._base += time.monotonic() - self._since
 
     def wake_waiters(self) -> bool:
         """Tell those who wait for a pause that this is one; whether there was any."""
@@ -73,7 +87,7 @@ class _Selector(selectors.DefaultSelector):
             self._traffic = self._traffic or bool(events)
             return events
         if not self._clock.jumps:
-            return self._wait(timeout)
+            return super().select(timeout)
         if self._traffic:
             self._traffic = False
             time.sleep(_SETTLE)
@@ -88,19 +102,13 @@ class _Selector(selectors.DefaultSelector):
         self._jump(timeout)
         return []
 
-    def _wait(self, timeout: Optional[float]) -> _Events:
-        start = time.monotonic()
-        events = super().select(timeout)
-        self._clock.now += time.monotonic() - start
-        return events
-
     def _jump(self, seconds: float) -> None:
         clock = self._clock
         if clock.horizon is not None and clock.now + seconds > clock.horizon:
             raise RuntimeError(
                 f"the next timer is due at {clock.now + seconds} s, after the horizon of this loop, {clock.horizon} s"
             )
-        clock.now += seconds
+        clock.advance(seconds)
 
     def _last_chance(self) -> _Events:
         events = super().select(_LAST_CHANCE)

@@ -55,7 +55,6 @@ STORY = [
     "client  connected; the device speaks KATCP 5.1",
     "request ?sensor-sampling temperature event",
     "sensor  temperature 2",
-    "client  was without its device for ",
     "client  6 attempts, 4 of them failed",
     "client  2 connections, lost 1 by ConnectionResetError",
     "state   CONNECTED -> CLOSED",

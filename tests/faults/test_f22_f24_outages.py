@@ -76,6 +76,7 @@ async def test_f22_stable_0_counts_every_link(device, witnessed):
 @pytest.mark.parametrize("outage", [0, 60])
 def test_f23_restart_with_1000_clients(device, io_loop, witnessed, outage):
     count = 1000
+    device.protocol = "4"  # a v5 device tells each client of all the others
     rng = random.Random(20)
     clients = [Client(device.host, device.port, backoff=Backoff(random=rng)) for _ in range(count)]
     back = []

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import shutil
 import socket
 import ssl
@@ -153,6 +154,19 @@ async def test_a_stopped_device_holds_its_port(device):
         sock.bind((device.host, device.port))
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts files in /proc")
+def test_stopping_and_starting_leaks_no_files(io_loop, device):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        device.stop()
+        device.start()
+    assert len(os.listdir("/proc/self/fd")) == before
+    device.stop()
+    assert len(os.listdir("/proc/self/fd")) == before
+    device.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
 @pytest.mark.gen_test
 async def test_kill_resets(device, connect):
     peer = await connect(device)
@@ -189,10 +203,12 @@ async def test_nothing_is_left_on_the_loop(io_loop, device, connect):
     await gen.sleep(0.5)
     assert len(device.connections) == 3
     device.stop()
+    assert set(io_loop.handlers) <= handlers | {
+        peer.stream.socket.fileno() for peer in peers if not peer.stream.closed()
+    }
     for peer in peers:
         peer.stream.close()
     await io_loop.idle()
-    assert set(io_loop.handlers) <= handlers
     assert len(asyncio.all_tasks()) == 1
     assert [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()] == []
 
@@ -649,16 +665,27 @@ async def test_none_ends_a_strategy_and_so_does_the_connection(sensors, connect)
 @pytest.mark.gen_test
 async def test_a_removed_sensor_is_silent(sensors, connect):
     peer = await connect(sensors)
-    await peer.ask("?sensor-sampling count event")
+    await peer.ask("?sensor-sampling count period 10")
     sensors.remove_sensor("count", notify=True)
     assert await peer.line() == "#interface-changed sensor count removed"
     assert "fail" in (await peer.ask("?sensor-value count"))[0]
     sensors.add_sensor("count", "integer", 1, notify=True)
     assert await peer.line() == "#interface-changed sensor count added"
+    assert await peer.ask("?sensor-sampling count") == ["!sensor-sampling ok count none"]
+    await peer.ask("?sensor-sampling count auto")
     sensors.add_sensor("count", "float", 1, notify=True)
     assert await peer.line() == "#interface-changed sensor count modified"
     sensors.set_sensor("count", 2)
     assert await peer.is_quiet()
+
+
+@pytest.mark.gen_test
+async def test_a_difference_that_is_reached_is_not_exceeded(sensors, connect):
+    peer = await connect(sensors)
+    await peer.ask("?sensor-sampling count differential 2")
+    for value in (9, 5, 10):
+        sensors.set_sensor("count", value)
+    assert status(await peer.line()) == ("count", "nominal", "10")
 
 
 @pytest.mark.gen_test

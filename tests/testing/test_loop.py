@@ -6,7 +6,6 @@ import gc
 import socket
 import threading
 import time
-import warnings
 
 import pytest
 from tornado import gen
@@ -98,6 +97,20 @@ async def test_bytes_take_no_time(io_loop, streams):
 
 
 @pytest.mark.gen_test
+async def test_no_jump_over_an_event(io_loop):
+    ours, theirs = socket.socketpair()
+    read = asyncio.get_running_loop().create_future()
+    timer = io_loop.call_later(1, read.set_result, "the timer was first")
+    io_loop.add_handler(ours, lambda sock, _: io_loop.remove_handler(sock) or read.set_result("event"), IOLoop.READ)
+    io_loop.call_later(0.5, theirs.send, b"x")
+    assert await read == "event"
+    assert io_loop.now == 0.5
+    ours.close()
+    theirs.close()
+    io_loop.remove_timeout(timer)
+
+
+@pytest.mark.gen_test
 async def test_tcp_takes_no_time(io_loop):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         for _ in range(50):
@@ -168,6 +181,28 @@ async def test_timers_run_at_their_pace_in_real_time(io_loop):
     assert time.monotonic() - start > 0.04
     await gen.sleep(60)
     assert time.monotonic() - start < 1
+
+
+@pytest.mark.gen_test
+async def test_real_time_lasts_to_the_outermost_end(io_loop):
+    with io_loop.real_time():
+        with io_loop.real_time():
+            pass
+        start = time.monotonic()
+        await gen.sleep(0.05)
+        assert time.monotonic() - start > 0.04
+        assert io_loop.now < 10
+
+
+@pytest.mark.gen_test
+async def test_in_real_time_the_clock_runs_while_callbacks_do(io_loop):
+    with io_loop.real_time():
+        start = io_loop.now
+        time.sleep(0.02)  # noqa: ASYNC251
+        assert io_loop.now - start >= 0.02
+    start = io_loop.now
+    time.sleep(0.02)  # noqa: ASYNC251
+    assert io_loop.now == start
 
 
 @pytest.mark.gen_test
@@ -246,9 +281,8 @@ def test_it_is_current_until_it_is_closed():
     other.close(all_fds=True)
     assert IOLoop.current() is io_loop
     io_loop.close(all_fds=True)
-    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
-        warnings.simplefilter("ignore")
-        assert IOLoop.current(instance=False) is None
+    with pytest.raises(RuntimeError):
+        asyncio.get_event_loop()
 
 
 def test_close_leaves_nothing_open():

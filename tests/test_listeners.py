@@ -1,0 +1,549 @@
+"""Who is told, in which order, and what a listener that misbehaves does to the others: nothing."""
+
+import asyncio
+import gc
+import logging
+import threading
+import warnings
+from unittest import mock
+
+import pytest
+from tornado import gen
+
+from katcp_tornado import Client, Message, State
+from katcp_tornado.listeners import Event, Listeners
+from katcp_tornado.testing import Behaviour, Reset, VirtualTimeLoop
+
+UP = Event(State.NEGOTIATING, State.CONNECTED, "connected")
+DOWN = Event(State.CONNECTED, State.SLEEPING, "disconnected")
+FAILED = Event(State.CONNECTING, State.SLEEPING, "failed_connect", (OSError("no"),))
+BEGUN = Event(State.SLEEPING, State.CONNECTING, None)
+
+
+@pytest.fixture
+def listeners(io_loop):
+    return Listeners(io_loop.asyncio_loop)
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+def tell_inform(listeners, name, *args, major=5):
+    raw = Message.inform(name, *args)._raw
+    for callback in listeners.informs[major].get(name.encode(), ()):
+        callback(raw)
+
+
+def errors(caplog):
+    return [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+# Who hears what
+
+
+def test_the_order_of_registration_and_state_listeners_first(listeners, log):
+    listeners.add("connected", lambda: log.append(1))
+    listeners.add("state", lambda old, new: log.append((old, new)))
+    listeners.add("connected", lambda: log.append(2))
+    listeners.add("state", lambda old, new: log.append("state"))
+    listeners.add("connected", lambda: log.append(3))
+    listeners.tell(UP)
+    assert log == [(State.NEGOTIATING, State.CONNECTED), "state", 1, 2, 3]
+
+
+def test_each_kind_hears_of_its_own(listeners, log):
+    for kind in ("connected", "disconnected", "failed_connect"):
+        listeners.add(kind, lambda *args, kind=kind: log.append((kind, args)))
+    for event in (UP, DOWN, FAILED, BEGUN):
+        listeners.tell(event)
+    assert log == [("connected", ()), ("disconnected", ()), ("failed_connect", FAILED.args)]
+
+
+def test_state_listeners_hear_of_all(listeners, log):
+    listeners.add("state", lambda *args: log.append(args))
+    for event in (UP, DOWN, FAILED, BEGUN):
+        listeners.tell(event)
+    assert log == [(event.old, event.new) for event in (UP, DOWN, FAILED, BEGUN)]
+
+
+def test_the_same_callback_twice(listeners, log):
+    def callback():
+        log.append("called")
+
+    listeners.add("connected", callback)
+    listeners.add("connected", callback)
+    listeners.tell(UP)
+    assert log == ["called"] * 2
+    listeners.remove("connected", callback)
+    listeners.tell(UP)
+    assert log == ["called"] * 3
+    listeners.remove("connected", callback)
+    listeners.tell(UP)
+    assert log == ["called"] * 3
+
+
+def test_removal_takes_the_first_of_two(listeners, log):
+    def one():
+        log.append("one")
+
+    for callback in (one, lambda: log.append("between"), one):
+        listeners.add("connected", callback)
+    listeners.remove("connected", one)
+    listeners.tell(UP)
+    assert log == ["between", "one"]
+
+
+def test_a_bound_method_can_be_removed(listeners, log):
+    listeners.add("connected", log.clear)
+    listeners.remove("connected", log.clear)  # another object, but equal
+    listeners.add_inform("it", log.append)
+    listeners.remove_inform("it", log.append)
+    log.append("kept")
+    listeners.tell(UP)
+    tell_inform(listeners, "it")
+    assert log == ["kept"]
+
+
+@pytest.mark.parametrize("kind", ["connected", "disconnected", "failed_connect", "state"])
+def test_removal_of_what_was_never_added(listeners, kind):
+    def callback(*args):
+        raise AssertionError
+
+    with pytest.raises(ValueError, match=f"is no {kind} callback"):
+        listeners.remove(kind, callback)
+    listeners.add("connected" if kind == "state" else "state", callback)
+    with pytest.raises(ValueError, match=f"is no {kind} callback"):
+        listeners.remove(kind, callback)
+    listeners.add(kind, callback)
+    listeners.remove(kind, callback)
+    with pytest.raises(ValueError, match=f"is no {kind} callback"):
+        listeners.remove(kind, callback)
+
+
+def test_removal_of_an_inform_callback_that_was_never_added(listeners, log):
+    with pytest.raises(ValueError, match="is no callback of #it"):
+        listeners.remove_inform("it", log.append)
+    listeners.add_inform("other", log.append)
+    with pytest.raises(ValueError, match="is no callback of #it"):
+        listeners.remove_inform("it", log.append)
+    listeners.add_inform("it", log.append)
+    listeners.remove_inform("it", log.append)
+    with pytest.raises(ValueError, match="is no callback of #it"):
+        listeners.remove_inform("it", log.append)
+    tell_inform(listeners, "other")
+    assert len(log) == 1
+
+
+def test_nothing_is_kept_of_what_was_removed(listeners, log):
+    for _ in range(100):
+        listeners.add_inform("it", log.append)
+        listeners.remove_inform("it", log.append)
+        listeners.add("connected", log.clear)
+        listeners.remove("connected", log.clear)
+    assert listeners.informs == {4: {}, 5: {}}
+    assert listeners._informs == {}
+    assert not any(listeners._kinds.values())
+
+
+@pytest.mark.parametrize("wrong", [None, "callback", 5, []])
+def test_callbacks_are_callable(listeners, wrong):
+    with pytest.raises(TypeError, match="callback must be callable"):
+        listeners.add("connected", wrong)
+    with pytest.raises(TypeError, match="callback must be callable"):
+        listeners.add_inform("it", wrong)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "1", "#it", "it\n"])
+def test_inform_names_are_checked(listeners, log, name):
+    for method in (listeners.add_inform, listeners.remove_inform):
+        with pytest.raises(ValueError):
+            method(name, log.append)
+
+
+def test_a_callback_that_could_never_be_called_is_not_kept(listeners):
+    def unknown(a: object, b: object):
+        raise AssertionError
+
+    with pytest.raises(TypeError):
+        listeners.add_inform("it", unknown)
+    assert listeners.informs == {4: {}, 5: {}}
+    with pytest.raises(ValueError, match="is no callback"):
+        listeners.remove_inform("it", unknown)
+
+
+def test_informs_by_name_in_order(listeners, log):
+    listeners.add_inform("it", lambda message: log.append(("first", message.name)))
+    listeners.add_inform("other", lambda message: log.append(("other", message.name)))
+    listeners.add_inform("it", lambda message: log.append(("second", message.name)))
+    for major in (4, 5):
+        log.clear()
+        tell_inform(listeners, "it", major=major)
+        assert log == [("first", "it"), ("second", "it")]
+        tell_inform(listeners, "nobody", major=major)
+        assert len(log) == 2
+
+
+def test_the_right_inform_callback_is_removed(listeners, log):
+    callbacks = [lambda message, i=i: log.append(i) for i in range(5)]
+    # with one parameter more they would be called with arguments; partials of one function are all different
+    callbacks = [lambda *args, i=i: log.append(i) for i in range(5)]
+    for callback in callbacks:
+        listeners.add_inform("it", callback)
+    listeners.remove_inform("it", callbacks[3])
+    listeners.remove_inform("it", callbacks[0])
+    for major in (4, 5):
+        log.clear()
+        tell_inform(listeners, "it", major=major)
+        assert log == [1, 2, 4]
+
+
+# A snapshot
+
+
+def test_what_is_added_or_removed_meanwhile_counts_the_next_time(listeners, log):
+    def added():
+        log.append("added")
+
+    def removed():
+        log.append("removed")
+
+    def first():
+        log.append("first")
+        listeners.remove("connected", first)
+        listeners.remove("connected", removed)
+        listeners.add("connected", added)
+
+    listeners.add("connected", first)
+    listeners.add("connected", removed)
+    listeners.tell(UP)
+    assert log == ["first", "removed"]
+    listeners.tell(UP)
+    assert log == ["first", "removed", "added"]
+
+
+def test_a_state_listener_changes_the_specific_ones_the_next_time(listeners, log):
+    """The snapshot is of the event, not of one of its lists."""
+
+    def specific():
+        log.append("specific")
+
+    def state(old, new):
+        listeners.remove("connected", specific)
+
+    listeners.add("state", state)
+    listeners.add("connected", specific)
+    listeners.tell(UP)
+    assert log == ["specific"]
+
+
+def test_the_same_for_informs(listeners, log):
+    def removed(message):
+        log.append("removed")
+
+    def first(message):
+        log.append("first")
+        listeners.remove_inform("it", first)
+        listeners.remove_inform("it", removed)
+        listeners.add_inform("it", lambda message: log.append("added"))
+
+    listeners.add_inform("it", first)
+    listeners.add_inform("it", removed)
+    tell_inform(listeners, "it")
+    assert log == ["first", "removed"]
+    tell_inform(listeners, "it")
+    assert log == ["first", "removed", "added"]
+
+
+# One that raises
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError(), OSError("mine"), StopIteration()])
+def test_one_that_raises_is_logged_and_the_others_hear(listeners, log, caplog, error):
+    def bad(*args):
+        raise error
+
+    listeners.add("state", bad)
+    listeners.add("state", lambda *args: log.append("state"))
+    listeners.add("connected", bad)
+    listeners.add("connected", lambda: log.append("connected"))
+    listeners.tell(UP)
+    assert log == ["state", "connected"]
+    assert [record.exc_info[1] for record in errors(caplog)] == [error] * 2
+    assert all(record.name == "katcp_tornado" and "bad" in record.message for record in errors(caplog))
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError(), OSError("mine")])
+def test_an_inform_callback_that_raises(listeners, log, caplog, error):
+    def bad(message):
+        raise error
+
+    listeners.add_inform("it", bad)
+    listeners.add_inform("it", log.append)
+    tell_inform(listeners, "it", 5)
+    assert log == [Message.inform("it", 5)]
+    (record,) = errors(caplog)
+    assert record.exc_info[1] is error
+    assert "bad" in record.message and "#it" in record.message
+
+
+def test_a_callback_with_the_wrong_number_of_parameters_is_logged_too(listeners, log, caplog):
+    listeners.add("connected", lambda one, too, many: None)
+    listeners.add("connected", lambda: log.append("connected"))
+    listeners.tell(UP)
+    assert log == ["connected"]
+    assert len(errors(caplog)) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_goes_through(listeners, error):
+    def interrupt(*args):
+        raise error
+
+    listeners.add("connected", interrupt)
+    listeners.add_inform("it", interrupt)
+    with pytest.raises(error):
+        listeners.tell(UP)
+    with pytest.raises(error):
+        tell_inform(listeners, "it")
+
+
+# Awaitables
+
+
+@pytest.mark.gen_test
+async def test_an_awaitable_is_run_and_holds_nothing_up(io_loop, listeners, log):
+    async def slow(*args):
+        log.append("slow begins")
+        await gen.sleep(100)
+        log.append("slow ends")
+
+    listeners.add("connected", slow)
+    listeners.add("connected", lambda: log.append("next"))
+    listeners.add_inform("it", slow)
+    listeners.tell(UP)
+    assert log == ["next"]
+    tell_inform(listeners, "it")
+    await io_loop.idle()
+    assert log == ["next", "slow begins", "slow begins"]
+    gc.collect()  # nobody but the library holds the tasks
+    await gen.sleep(200)
+    assert log[3:] == ["slow ends"] * 2
+    assert not listeners._tasks
+
+
+@pytest.mark.gen_test
+async def test_the_exception_of_an_awaitable_is_logged(io_loop, listeners, caplog, loop_errors):
+    error = ValueError("mine")
+
+    async def bad(*args):
+        await gen.sleep(1)
+        raise error
+
+    @gen.coroutine
+    def old(*args):
+        yield gen.sleep(1)
+        raise error
+
+    def future(*args):
+        future = io_loop.asyncio_loop.create_future()
+        io_loop.call_later(1, future.set_exception, error)
+        return future
+
+    for callback in (bad, old, future):
+        caplog.clear()
+        listeners.add("connected", callback)
+        listeners.add_inform("it", callback)
+        listeners.tell(UP)
+        tell_inform(listeners, "it")
+        await gen.sleep(2)
+        assert [record.exc_info[1] for record in errors(caplog)] == [error] * 2
+        assert all(callback.__name__ in record.message for record in errors(caplog))
+        listeners.remove("connected", callback)
+        listeners.remove_inform("it", callback)
+    gc.collect()
+    assert loop_errors == []
+
+
+@pytest.mark.gen_test
+async def test_a_task_that_is_cancelled_is_no_error(io_loop, listeners, caplog):
+    tasks = []
+
+    def callback():
+        task = asyncio.ensure_future(gen.sleep(100))
+        tasks.append(task)
+        return task
+
+    async def gives_up():
+        raise asyncio.CancelledError
+
+    listeners.add("connected", callback)
+    listeners.add("connected", gives_up)
+    listeners.tell(UP)
+    tasks[0].cancel()
+    await io_loop.idle()
+    assert not listeners._tasks
+    assert errors(caplog) == []
+
+
+@pytest.mark.parametrize("result", [None, 5, "text", [], object(), mock.MagicMock(), iter([])])
+def test_what_is_no_awaitable_is_dropped(listeners, log, caplog, result):
+    listeners.add("connected", lambda: result)
+    listeners.add("connected", lambda: log.append("next"))
+    listeners.tell(UP)
+    assert log == ["next"]
+    assert not listeners._tasks
+    assert errors(caplog) == []
+
+
+@pytest.mark.gen_test
+async def test_mocks_of_coroutines_are_awaited(io_loop, listeners):
+    connected, state = mock.AsyncMock(), mock.AsyncMock()
+    listeners.add("connected", connected)
+    listeners.add("state", state)
+    listeners.tell(UP)
+    await io_loop.idle()
+    connected.assert_awaited_once_with()
+    state.assert_awaited_once_with(State.NEGOTIATING, State.CONNECTED)
+
+
+def test_an_awaitable_of_another_loop_disturbs_nobody(io_loop, listeners, log, caplog):
+    """Whatever is wrong with what a callback returns is as wrong as what it raises."""
+    elsewhere = asyncio.new_event_loop()
+    foreign = elsewhere.create_future()
+    listeners.add("state", lambda old, new: foreign)
+    listeners.add("connected", lambda: foreign)
+    listeners.add("connected", lambda: log.append("connected"))
+    listeners.add_inform("it", lambda message: foreign)
+    listeners.add_inform("it", lambda message: log.append("it"))
+    try:
+        listeners.tell(UP)
+        tell_inform(listeners, "it")
+    finally:
+        elsewhere.close()
+    assert log == ["connected", "it"]
+    assert len(errors(caplog)) == 3
+
+
+def test_an_awaitable_on_a_closed_loop_disturbs_nobody(log, caplog):
+    """Client.close() tells its listeners also when its loop was closed before it."""
+    io_loop = VirtualTimeLoop()
+    listeners = Listeners(io_loop.asyncio_loop)
+    io_loop.close()
+
+    async def callback():
+        raise AssertionError("nothing runs on a closed loop")
+
+    listeners.add("disconnected", callback)
+    listeners.add("disconnected", lambda: log.append("next"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        listeners.tell(DOWN)
+        gc.collect()
+    assert log == ["next"]
+    assert [str(warning.message) for warning in caught if "never awaited" in str(warning.message)] == []
+
+
+# Through a client
+
+
+@pytest.mark.gen_test
+async def test_close_neither_cancels_a_task_nor_waits_for_it(io_loop, device, log):
+    async def slow():
+        await gen.sleep(1000)
+        log.append(client.state)
+
+    client = Client(device.host, device.port)
+    client.add_connected_callback(slow)
+    await client.wait_connected()
+    client.close()
+    await client.wait_closed()
+    assert io_loop.now == 0
+    await gen.sleep(2000)
+    assert log == [State.CLOSED]
+
+
+@pytest.mark.parametrize("kind", ["state", "connected"])
+def test_after_an_interrupt_everybody_still_hears(io_loop, device, log, kind):
+    """A listener raises KeyboardInterrupt, which leaves the loop; who starts the loop again finds all in order."""
+    interrupted = []
+
+    def interrupt(*args):
+        if client.is_connected and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+
+    client = Client(device.host, device.port)
+    getattr(client, f"add_{kind}_callback")(interrupt)
+    client.add_state_callback(lambda old, new: log.append((old, new)))
+    client.add_connected_callback(lambda: log.append("connected"))
+    client.add_disconnected_callback(lambda: log.append("disconnected"))
+    with pytest.raises(KeyboardInterrupt):
+        io_loop.start()
+    io_loop.run_sync(lambda: client.request("echo", 5, wait_connected=True))
+    client.close()
+    # Whatever has become of the link, each listener has heard of every step, and in order.
+    moves = [entry for entry in log if isinstance(entry, tuple)]
+    assert moves[0][0] is State.CONNECTING and moves[-1][1] is State.CLOSED
+    assert [old for old, _ in moves[1:]] == [new for _, new in moves[:-1]]
+    specific = [entry for entry in log if isinstance(entry, str)]
+    assert specific == ["connected", "disconnected"] * (len(specific) // 2)
+
+
+@pytest.mark.parametrize("auto_reconnect", [True, False])
+def test_after_an_interrupt_everybody_still_wakes(io_loop, device, log, auto_reconnect):
+    """The same while the client is being closed, or has made its only attempt: no waiter is forgotten."""
+    device.behaviour = Behaviour() if auto_reconnect else Reset()
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    client = Client(device.host, device.port, auto_reconnect=auto_reconnect)
+    client.add_disconnected_callback(interrupt)
+    client.add_failed_connect_callback(interrupt)
+    client.add_disconnected_callback(lambda: log.append("told"))
+    client.add_failed_connect_callback(lambda exc: log.append("told"))
+    if auto_reconnect:
+        io_loop.run_sync(client.wait_connected)
+    waiters = [client.wait_closed(), client.wait_inform("it")] + [client.wait_disconnected()] * auto_reconnect
+    with pytest.raises(KeyboardInterrupt):
+        if auto_reconnect:
+            client.close()
+        io_loop.start()
+    assert client.state is State.CLOSED
+    io_loop.call_later(1, io_loop.stop)
+    io_loop.start()
+    assert [waiter.done() for waiter in waiters] == [True] * len(waiters)
+    assert log == ["told"]
+
+
+def test_an_interrupt_in_an_inform_callback_leaves_no_half_read_link(io_loop, device, log):
+    interrupted = []
+
+    def interrupt(message):
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+
+    client = Client(device.host, device.port)
+    client.add_inform_callback("tick", interrupt)
+    client.add_disconnected_callback(lambda: log.append(type(client.last_exc)))
+    io_loop.run_sync(client.wait_connected)
+    device.inform_all("tick")
+    with pytest.raises(KeyboardInterrupt):
+        io_loop.start()
+    assert log == [KeyboardInterrupt]
+    io_loop.run_sync(client.wait_connected)
+    device.inform_all("tick")
+    assert io_loop.run_sync(lambda: client.wait_inform("tick")) == Message.inform("tick")
+    client.close()
+
+
+@pytest.mark.gen_test
+async def test_callbacks_run_in_the_thread_of_the_loop(device, log):
+    async with Client(device.host, device.port) as client:
+        client.add_state_callback(lambda old, new: log.append(threading.get_ident()))
+        await client.wait_connected()
+    assert set(log) == {threading.get_ident()}
+    assert len(log) == 3
