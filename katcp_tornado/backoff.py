@@ -56,7 +56,7 @@ class Backoff:
             try:
                 number = float(value)
             except OverflowError:
-                number = math.inf
+                number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
             if not math.isfinite(number) or number < least or (strict and number == least):
                 raise ValueError(
                     f"{name} must be finite and {'more than' if strict else 'at least'} {least}, not {value!r}"

@@ -27,7 +27,7 @@ from .timers import Timer
 #: Seconds that an address has to itself before the next one is tried beside it.
 STAGGER = 0.25
 _UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY, 10035)
-# A link that is half open is noticed within 30 s: idle by keepalive, busy by the user timeout (R20).
+# A link that is half open is noticed within 30 s: idle by keepalive, busy by the user timeout.
 _KEEPALIVE: tuple[tuple[str, int], ...] = (
     ("TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE", 10),
     ("TCP_KEEPINTVL", 5),
@@ -130,7 +130,7 @@ class Dial:
         self._resolving = None
         if isinstance(error, asyncio.CancelledError):
             error = socket.gaierror(socket.EAI_AGAIN, "the resolver gave up")
-        self._resolved([] if error is not None else list(future.result()), error)
+        self._resolved([] if error is not None else future.result(), error)
 
     def _looked_up(self, addresses: list[Address], error: Optional[BaseException]) -> None:
         self._resolved([(family, (address[0], self._port, *address[2:])) for family, address in addresses], error)
@@ -140,11 +140,15 @@ class Dial:
             return
         if error is None and not addresses:
             error = socket.gaierror(socket.EAI_NONAME, "the name has no address")
+        if error is None:
+            try:
+                self._queue.extend(interleave(addresses))
+            except Exception as exc:  # not what a resolver should return
+                error = exc
         if error is not None:
             self._fail(lookup.as_os_error(error))
-            return
-        self._queue.extend(interleave(addresses))
-        self._try_next()
+        else:
+            self._try_next()
 
     # Addresses
 
@@ -152,10 +156,10 @@ class Dial:
         self._stagger.cancel()
         while self._queue:
             family, address = self._queue.popleft()
-            name = address_text(*address[:2]) if isinstance(address, tuple) else str(address)
+            name = _name(address)
             try:
                 sock = self._connect(family, address)
-            except (OSError, OverflowError, TypeError, ValueError) as exc:
+            except Exception as exc:  # OSError, or whatever a strange address of a resolver leads to
                 self._errors[name] = exc
                 continue
             self._trying[sock] = name
@@ -257,6 +261,11 @@ def interleave(addresses: list[Address]) -> list[Address]:
             if not families[family]:
                 del families[family]
     return result
+
+
+def _name(address: Any) -> str:
+    is_inet = isinstance(address, tuple) and len(address) >= 2
+    return address_text(*address[:2]) if is_inet else str(address)
 
 
 def _os_error(number: int) -> OSError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
+from types import SimpleNamespace
 from typing import Any, Callable, NamedTuple, Optional
 
 from .codec import RawMessage
@@ -78,13 +79,15 @@ def _hints(callback: Callable[..., Any], parameters: list[inspect.Parameter]) ->
         function: Any = callback
         while isinstance(function, functools.partial):
             function = function.func
-        if not inspect.isroutine(function):
+        if isinstance(function, type):
+            function = function.__init__  # type: ignore[misc]
+        elif not inspect.isroutine(function):
             function = type(function).__call__
-        try:
-            evaluated = typing.get_type_hints(inspect.unwrap(function))
+        names = getattr(inspect.unwrap(function), "__globals__", {})
+        try:  # only those of the parameters: the others may not exist at run time
+            hints = typing.get_type_hints(SimpleNamespace(__annotations__=hints), names)
         except Exception as exc:
             raise TypeError(f"the annotations of {callback!r} cannot be evaluated: {exc}") from exc
-        hints = {name: evaluated[name] for name in hints}
     return {name: bytes if hint is Any else hint for name, hint in hints.items()}
 
 

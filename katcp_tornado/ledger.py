@@ -129,9 +129,8 @@ class Ledger:
             if waiter.reached is not None and waiter.reached():
                 waiter.resolve(None)
         if self._link.state is State.CONNECTED:
-            unsent, self._unsent = self._unsent, {}
-            for request in unsent:
-                self._send(request, self._encode(request.arguments))
+            if self._unsent:  # in the next turn, after the first step of connected callbacks that are coroutines
+                self._link.loop.call_soon(self._send_unsent)
         elif self._link.state is State.CLOSED and not self._gone:
             self._give_up()
 
@@ -195,6 +194,12 @@ class Ledger:
         self._deadlines.cancel()
 
     # Sending
+
+    def _send_unsent(self) -> None:
+        if self._link.state is State.CONNECTED:
+            unsent, self._unsent = self._unsent, {}
+            for request in unsent:
+                self._send(request, self._encode(request.arguments))
 
     def _encode(self, args: tuple[Any, ...]) -> list[bytes]:
         session = self._link.session

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Callable, Optional, Union
 
@@ -30,6 +31,7 @@ from .ledger import Ledger
 from .listeners import Event, Listeners
 from .options import Options, address_text
 from .reporter import Reporter
+from .requests import Request
 from .session import Session
 from .states import INITIAL, TRANSITIONS, State
 from .stats import Counters, Failure, Stats
@@ -56,10 +58,12 @@ class Link:
         "_history",
         "_last_rx",
         "_patience",
+        "_probe",
         "_reporter",
         "_since",
         "_sleep",
         "_sleep_until",
+        "_telling",
         "_transport",
         "_watchdog",
         "address",
@@ -85,11 +89,11 @@ class Link:
         self.state = INITIAL
         self.last_exc: Optional[BaseException] = None
         self.counters = Counters()
-        self.listeners = Listeners(self.loop)
         self.session: Optional[Session] = None
         self.ledger = Ledger(self)
         self.address = address_text(host, port)
         self._reporter = Reporter(self.loop, self.address)
+        self.listeners = Listeners(self.loop, self._reporter.misfit)
         self._since: float = self.loop.time()
         self._last_rx: Optional[float] = None
         self._failures = 0
@@ -100,11 +104,13 @@ class Link:
         self._dial: Optional[Dial] = None
         self._transport: Union[Stream, Handshake, None] = None
         self._watchdog: Optional[Watchdog] = None
+        self._probe: Optional[Request] = None
         self._patience = Timer(self.loop, self._out_of_patience, self.bytes_in)
         self._sleep: Optional[object] = None
         self._sleep_until = 0.0
         # Events to be told:
         self._events: list[Event] = []
+        self._telling: Optional[Iterator[Any]] = None
         self._draining = False
         io_loop.add_callback(self._begin, self._generation)
 
@@ -255,7 +261,14 @@ class Link:
         return max(deadlines, default=0.0)
 
     def probe(self) -> None:
-        self.ledger.request("watchdog", (), timeout=None, raw=True)
+        probe = self._probe
+        if probe is not None and not probe.done():  # the device has ignored it, and been alive otherwise
+            if probe.mid is None:
+                assert self.session is not None
+                self.session.repeat(probe)
+                return
+            probe.cancel()
+        self._probe = self.ledger.request("watchdog", (), timeout=None, raw=True)
 
     def dead(self) -> None:
         options = self.options
@@ -373,12 +386,15 @@ class Link:
         """Tell the events, one at a time."""
         self._draining = True
         try:
-            while self._events:
-                self.listeners.tell(self._events.pop(0))
+            while self._telling is not None or self._events:
+                self._telling = self._telling or self.listeners.calls(self._events.pop(0))
+                for callback, args in self._telling:
+                    self.listeners.call(callback, *args)
+                self._telling = None
                 self.ledger.wake()
         finally:
             self._draining = False
-            if self._events:  # a listener has raised KeyboardInterrupt
+            if self._telling is not None:  # a listener has raised KeyboardInterrupt: the others hear later
                 self.loop.call_soon(self._drain)
 
     # What can be seen

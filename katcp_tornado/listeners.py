@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Any, Callable, NamedTuple, Optional
 
 from .codec import RawMessage
 from .informs import Misfit, adapt
-from .message import Message, encode_name
+from .message import encode_name
 from .protocol import MAJORS
 from .states import State
 
@@ -36,12 +36,18 @@ class Event(NamedTuple):
 
 
 class Listeners:
-    """The callbacks of one client."""
+    """The callbacks of one client.
 
-    __slots__ = ("_informs", "_kinds", "_loop", "_tasks", "informs")
+    :arg misfit: told of an inform whose arguments do not fit a callback.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_informs", "_kinds", "_loop", "_misfit", "_tasks", "informs")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, misfit: Callable[[RawMessage, Callback, Exception], None]
+    ) -> None:
         self._loop = loop
+        self._misfit = misfit
         self._kinds: dict[str, tuple[Callback, ...]] = {}
         self._informs: dict[bytes, list[Callback]] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -80,14 +86,10 @@ class Listeners:
         if not callbacks:
             del self._informs[key]
 
-    def tell(self, event: Event) -> None:
-        """Call everybody who wants to hear of *event*, the state listeners first."""
-        state = self._kinds.get("state", ())
-        specific = self._kinds.get(event.kind, ()) if event.kind is not None else ()
-        for callback in state:
-            self.call(callback, event.old, event.new)
-        for callback in specific:
-            self.call(callback, *event.args)
+    def calls(self, event: Event) -> Iterator[tuple[Callback, tuple[Any, ...]]]:
+        """Whom to call of *event*, and with what: those of now, the state listeners first."""
+        state = [(callback, (event.old, event.new)) for callback in self._kinds.get("state", ())]
+        return iter(state + [(callback, event.args) for callback in self._kinds.get(event.kind or "", ())])
 
     def call(self, callback: Callback, *args: Any) -> None:
         """Call a user's function; what it raises is logged, and an awaitable that it returns is run as a task."""
@@ -104,7 +106,7 @@ class Listeners:
             try:
                 result = adapted(raw)
             except Misfit as exc:
-                logger.warning("#%s does not fit its callback %r: %s: %s", name, callback, exc, Message.wrap(raw))
+                self._misfit(raw, callback, exc)
             except (Exception, asyncio.CancelledError):
                 logger.exception("Exception in callback %r of #%s", callback, name)
             else:
@@ -114,7 +116,15 @@ class Listeners:
         return guarded
 
     def _run(self, awaitable: Awaitable[Any], callback: Callback) -> None:
-        task = asyncio.ensure_future(awaitable, loop=self._loop)
+        if self._loop.is_closed():  # and the client with it: nothing will ever run it
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            return
+        try:
+            task = asyncio.ensure_future(awaitable, loop=self._loop)
+        except Exception:  # a Future of another loop
+            logger.exception("Exception in callback %r", callback)
+            return
         self._tasks.add(task)  # the loop itself keeps only a weak reference
 
         def done(task: asyncio.Future[Any]) -> None:

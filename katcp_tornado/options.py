@@ -23,7 +23,7 @@ def seconds(name: str, value: Any, *, optional: bool = True, zero: bool = False)
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf
+        number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
     if math.isnan(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name} must be {'at least' if zero else 'more than'} 0 s, not {value!r}")
     if number == math.inf:

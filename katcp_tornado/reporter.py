@@ -26,13 +26,14 @@ QUIET = 60.0
 class Reporter:
     """The log of one client."""
 
-    __slots__ = ("_failures", "_last", "_late", "_loop", "_name", "_outage", "_suppressed", "_told_up")
+    __slots__ = ("_failures", "_last", "_late", "_loop", "_name", "_outage", "_recovered", "_suppressed", "_told_up")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = loop
         self._name = name
         self._outage: Optional[float] = None  # when it began
         self._failures = 0  # in this outage
+        self._recovered = 0.0  # when it ended
         self._told_up = True  # whether the log's last word is that there is no outage
         self._late = Timer(loop, self._tell_up)
         self._last: dict[str, float] = {}
@@ -67,6 +68,7 @@ class Reporter:
 
     def connected(self, protocol: ProtocolFlags) -> None:
         """A link is up."""
+        self._recovered = self._loop.time()
         if self._outage is None:
             logger.info("%s: connected, KATCP %s", self._name, protocol)
         elif self._due("recovery"):
@@ -78,7 +80,7 @@ class Reporter:
         assert self._outage is not None
         self._told_up = True
         self._last["recovery"] = self._loop.time()
-        length = self._loop.time() - self._outage
+        length = self._recovered - self._outage
         logger.info("%s: connected again after %.1f s and %d failed attempts", self._name, length, self._failures)
 
     def closed(self) -> None:
@@ -88,6 +90,12 @@ class Reporter:
     def malformed(self, error: ValueError) -> None:
         """A line came that is no message."""
         self._limited("malformed", logging.WARNING, "a line from the device is not a KATCP message: %s", error)
+
+    def misfit(self, raw: RawMessage, callback: object, error: Exception) -> None:
+        """The arguments of an inform are not what a callback is annotated for."""
+        name = raw.name.decode("ascii")
+        text = "#%s does not fit its callback %r: %s: %s"
+        self._limited(f"misfit #{name}", logging.WARNING, text, name, callback, error, Message.wrap(raw))
 
     def unknown(self, raw: RawMessage) -> None:
         """A message came that nobody wants."""

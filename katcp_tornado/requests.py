@@ -105,7 +105,7 @@ class Waiter(Pending):
 
     def resolve(self, result: Any) -> None:
         """Settle with a result, unless settled already."""
-        if not self.done():
+        if not self.done() and not self.get_loop().is_closed():
             self.set_result(result)
             self.holder.abandon(self)
 
@@ -218,5 +218,9 @@ class Deadlines:
         self._due = math.inf
         if earliest is not None:
             self.watch(max(earliest, now + count * 1e-6))
-        for item in expired:
-            self._expire(item)
+        try:
+            for item in expired:
+                self._expire(item)
+        except BaseException:  # a KeyboardInterrupt in a callback: come back to the others
+            self.watch(now)
+            raise

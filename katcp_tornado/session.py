@@ -25,7 +25,7 @@ from typing import Any, Callable, Optional, Protocol, Union
 
 from . import codec
 from .codec import RawMessage
-from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge
+from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge, WriteBufferFull
 from .lanes import Entry, Lanes
 from .message import MAX_MID, Message, printable
 from .protocol import V4, ProtocolFlags
@@ -158,6 +158,14 @@ class Session:
         entry.sent = True
         entry.mark = self._counters.bytes_in
         self._counters.requests += 1
+
+    def repeat(self, entry: Entry) -> None:
+        """Send a request without id and arguments once more: only for one that changes nothing, such as ?watchdog."""
+        if entry.sent:
+            try:
+                self._transmit(entry, bytes(RawMessage(codec.REQUEST, entry.name, None, [])))
+            except WriteBufferFull:
+                pass  # what is waiting to be sent asks for an answer, too
 
     def abandon(self, entry: Entry) -> bool:
         """The owner of a request has given it up (it is ``done()``).

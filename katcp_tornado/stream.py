@@ -22,6 +22,7 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
 from .errors import WriteBufferFull
+from .lookup import as_os_error
 from .stats import Counters
 
 #: Most bytes read at a time. The loop tells again if there are more, after others had their turn.
@@ -65,7 +66,7 @@ class Stream(IOStream):
         self._counters = counters
         self._chunk = _chunk_buffer()
         self._gathered: list[bytes] = []
-        self._broken = False
+        self._broken: Optional[OSError] = None  # what went wrong with a write
         #: Bytes accepted by `send` and not yet by the system.
         self.backlog = 0
         #: When the last byte came, on the loop's own clock; None if none has.
@@ -125,23 +126,23 @@ class Stream(IOStream):
     def write_to_fd(self, data: memoryview) -> int:
         """Override: an error means that the link is lost, after all that can still be read was."""
         size = len(data)
-        if not self._broken:
+        if self._broken is None:
             try:
                 size = self._send(data)
             except BlockingIOError:
                 raise
             except OSError as exc:
-                self._broken = True
-                self._loop.call_soon(self._break, exc)
+                self._broken = exc
+                self._loop.call_soon(self._break)
         self.backlog -= size
         return size
 
-    def _break(self, exc: OSError) -> None:
+    def _break(self) -> None:
         before = -1
         while not self.closed() and before != self._counters.bytes_in:
             before = self._counters.bytes_in
             self.read_from_fd(b"")
-        self._lose(exc)
+        self._lose(None)
 
     # In
 
@@ -170,7 +171,7 @@ class Stream(IOStream):
         lost = self._lost
         if lost is not None:
             self.close()
-            lost(exc)
+            lost(exc or self._broken)  # after a failed write, the system has no more to say than "end of file"
 
 
 class TLSStream(Stream):
@@ -235,11 +236,15 @@ class Handshake:
     def _begin(self, fd: Any, events: int) -> None:
         self._io_loop.remove_handler(self._sock)
         try:
+            # First without the socket, which wrap_socket() would leak if TLS cannot express the host name.
+            self._context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=self._hostname)
             self._sock = self._context.wrap_socket(
                 self._sock, server_hostname=self._hostname, do_handshake_on_connect=False
             )
-        except (OSError, ValueError) as exc:
+        except OSError as exc:
             self._finish(exc)
+        except (TypeError, ValueError) as exc:
+            self._finish(as_os_error(ValueError(str(exc))))
         else:
             self._io_loop.add_handler(self._sock, self._go_on, IOLoop.WRITE)
 
@@ -251,7 +256,7 @@ class Handshake:
             self._io_loop.update_handler(self._sock, IOLoop.READ)
         except ssl.SSLWantWriteError:
             self._io_loop.update_handler(self._sock, IOLoop.WRITE)
-        except (OSError, ValueError) as exc:
+        except Exception as exc:
             self._io_loop.remove_handler(self._sock)
             self._finish(exc)
         else:

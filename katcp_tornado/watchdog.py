@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Optional, Protocol
+from typing import Protocol
 
 from .timers import Timer
 
@@ -35,15 +35,16 @@ class Watchdog:
     while they work on a request: until its deadline they are given the benefit of the doubt.
     """
 
-    __slots__ = ("_interval", "_link", "_loop", "_probed", "_seen", "_timeout", "_timer")
+    __slots__ = ("_interval", "_link", "_loop", "_probed", "_seen", "_timeout", "_timer", "_until")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, link: Watched, interval: float, timeout: float) -> None:
         self._loop = loop
         self._link = link
         self._interval = interval
         self._timeout = timeout
-        self._probed: Optional[float] = None
-        self._seen = 0
+        self._probed = False
+        self._seen = 0  # bytes when it was
+        self._until = 0.0  # when the device is dead
         self._timer = Timer(loop, self._check, link.bytes_in)
         self._timer.start(interval)
 
@@ -53,19 +54,21 @@ class Watchdog:
 
     def _check(self) -> None:
         now = self._loop.time()
-        if self._probed is not None and self._link.bytes_in() == self._seen:
-            until = max(self._probed + self._timeout, self._link.busy_until())
-            if now >= until:
+        if self._probed and self._link.bytes_in() == self._seen:
+            # Asked once: requests that are made from now on, to a silent device, put nothing off.
+            self._until = self._until or max(now, self._link.busy_until())
+            if now >= self._until:
                 self._link.dead()
             else:
-                self._timer.start_at(until)
+                self._timer.start_at(self._until)
             return
-        self._probed = None
+        self._probed = False
         due = self._link.silent_since() + self._interval
         if now < due:
             self._timer.start_at(due)
             return
-        self._probed = now
+        self._probed = True
         self._seen = self._link.bytes_in()
+        self._until = 0.0
         self._timer.start(self._timeout)
         self._link.probe()

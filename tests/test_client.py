@@ -721,7 +721,7 @@ async def test_informs(device: FakeDevice, connect: Callable[..., Client], caplo
     await client.request("echo")
     assert typed == [(12.5, 3, (b"a", b"\xff"))]
     assert type(typed[0][0]) is Timestamp
-    assert caplog.text.count("does not fit its callback") == 2
+    assert caplog.text.count("does not fit its callback") == 1  # a line a minute is enough
 
 
 @pytest.mark.gen_test
@@ -1007,6 +1007,20 @@ async def test_wait_connected_of_a_request(device: FakeDevice, connect: Callable
     assert [message.arguments for _, message in device.received] == [[b"from the callback"], [b"waited"]]
     at_once = await client.request("echo", "now", wait_connected=True)
     assert at_once.arguments == [b"now"]
+
+
+@pytest.mark.gen_test
+async def test_coroutines_restore_before_waiting_requests_go_out(
+    device: FakeDevice, connect: Callable[..., Client]
+) -> None:
+    client = connect()
+
+    async def restore() -> None:
+        await client.request("echo", "restored")
+
+    client.add_connected_callback(restore)
+    await client.request("echo", "waited", wait_connected=True)
+    assert [message.arguments for _, message in device.received] == [[b"restored"], [b"waited"]]
 
 
 @pytest.mark.gen_test

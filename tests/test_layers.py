@@ -50,6 +50,7 @@ LEVELS: list[tuple[str, set[str]]] = [
 SIDEWAYS = {
     "session": {"lanes"},
     "dialer": {"lookup", "timers"},
+    "stream": {"lookup"},
     "requests": {"timers"},
     "watchdog": {"timers"},
     "link": {"listeners", "reporter", "ledger"},

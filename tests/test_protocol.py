@@ -107,7 +107,7 @@ def test_supports() -> None:
 
 
 def test_v4_has_no_flags() -> None:
-    assert V4 == ProtocolFlags(4, 0, frozenset())
+    assert ProtocolFlags(4, 0, frozenset()) == V4
     assert not any(V4.supports(letter) for letter in "MITB")
 
 

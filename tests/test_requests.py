@@ -455,7 +455,7 @@ async def test_a_held_up_loop_reads_before_it_expires_anything(desk: Desk) -> No
 
 def hold_up(io_loop: VirtualTimeLoop, seconds: float) -> None:
     """What a callback does that blocks for so long: nothing, while the clock goes on."""
-    io_loop._clock.now += seconds
+    io_loop._clock.advance(seconds)
 
 
 def test_an_interrupt_loses_nobody(io_loop: VirtualTimeLoop) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Optional
+from typing import Callable, Optional
 
 import pytest
 from tornado import gen
@@ -15,7 +15,7 @@ from katcp_tornado.timers import STALL, Timer
 
 def hold_up(io_loop: VirtualTimeLoop, seconds: float) -> None:
     """What a callback does that blocks for so long: nothing, while the clock goes on."""
-    io_loop._clock.now += seconds
+    io_loop._clock.advance(seconds)
 
 
 def scheduled(io_loop: VirtualTimeLoop) -> int:
@@ -260,14 +260,14 @@ async def test_the_grace_has_an_end(io_loop: VirtualTimeLoop, it: Fixture) -> No
 
 @pytest.mark.gen_test
 async def test_cancelled_or_started_anew_during_the_grace(io_loop: VirtualTimeLoop, it: Fixture) -> None:
-    def busy(turns: int) -> None:
+    def busy(turns: int, action: Callable[[], None]) -> None:
         it.read += 1
         if turns == 3:
             assert it.timer.due is not None
             assert it.fired == []
             action()
         if turns < 6:
-            io_loop.asyncio_loop.call_at(io_loop.now, busy, turns + 1)
+            io_loop.asyncio_loop.call_at(io_loop.now, busy, turns + 1, action)
 
     for action, expected in (
         (it.timer.cancel, []),
@@ -276,7 +276,7 @@ async def test_cancelled_or_started_anew_during_the_grace(io_loop: VirtualTimeLo
     ):
         it.fired.clear()
         start_beside(it, 5, 60)
-        io_loop.asyncio_loop.call_at(it.timer.due - 2e-9, busy, 0)
+        io_loop.asyncio_loop.call_at(it.timer.due - 2e-9, busy, 0, action)
         began = io_loop.now
         await gen.sleep(100)
         assert it.fired == [pytest.approx(began + 65 + more) for more in expected]

@@ -169,7 +169,7 @@ async def test_f20_stopped_process(witnessed, record_property):
 
 @pytest.mark.gen_test
 async def test_f21_the_device_does_not_read(io_loop, device, witnessed):
-    device.behaviour = Deaf(buffer=None)  # with a small one, TCP would take real seconds to recover
+    device.behaviour = Deaf()
     witness = witnessed(device.host, device.port, max_write_buffer=200_000)
     client = witness.client
     await client.wait_connected()
@@ -187,6 +187,7 @@ async def test_f21_the_device_does_not_read(io_loop, device, witnessed):
     assert witness.heard == ["connected"], "the link is not to blame"
     # It reads again: everything that was accepted is answered.
     with io_loop.real_time():  # TCP opens its window in its own time
+        device.connections[0].behaviour = Behaviour()
         device.connections[0].resume_reading()
         for request in sent:
             assert (await request).arguments == [payload]

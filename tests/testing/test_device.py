@@ -668,6 +668,7 @@ async def test_a_removed_sensor_is_silent(sensors, connect):
     await peer.ask("?sensor-sampling count period 10")
     sensors.remove_sensor("count", notify=True)
     assert await peer.line() == "#interface-changed sensor count removed"
+    await gen.sleep(100)
     assert "fail" in (await peer.ask("?sensor-value count"))[0]
     sensors.add_sensor("count", "integer", 1, notify=True)
     assert await peer.line() == "#interface-changed sensor count added"
