@@ -326,22 +326,12 @@ WORKLOADS: dict[str, Workload] = {
 }
 
 
-def version(package: str) -> str:
-    """The version of an installed package, or "checkout" if it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "checkout"
-
-
 def describe(library: str) -> dict[str, str]:
     """What is measured, for the header of a report."""
-    packages = {
-        OURS: ["katcp-tornado", "tornado", "katcp-codec"],
-        THEIRS: ["aiokatcp", "katcp-codec"],
-    }
-    result = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
-    result.update({package: version(package) for package in packages[library]})
+    module = importlib.import_module(library)
+    result = {"python": f"{platform.python_implementation()} {platform.python_version()}", library: module.__version__}
+    for package in ("tornado", "katcp-codec") if library == OURS else ("katcp-codec",):
+        result[package] = importlib.metadata.version(package)
     if library == OURS:
         result["codec"] = "inner" if importlib.import_module(OURS + ".codec").INNER else "public"
     return result

@@ -103,7 +103,8 @@ class Dial:
         self._stagger.cancel()
         self._queue.clear()
         if self._resolving is not None:
-            self._resolving.cancel()
+            if not self._resolving.get_loop().is_closed():
+                self._resolving.cancel()
             self._resolving = None
         else:
             lookup.forget(self._host, self._looked_up)

@@ -362,7 +362,8 @@ class Link:
         if self.state is not State.SLEEPING:
             return
         self._failures = 0
-        delay = self._attempt_began + self.options.backoff.minimum - self.loop.time()
+        now = self.loop.time()
+        delay = min(self._attempt_began + self.options.backoff.minimum, self._sleep_until) - now
         if self._sleep is not None:
             self.io_loop.remove_timeout(self._sleep)
         if delay > 0:

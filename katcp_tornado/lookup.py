@@ -83,7 +83,7 @@ def _run(host: str) -> None:
     error: Optional[BaseException] = None
     try:
         addresses = _getaddrinfo(host, 0, 0)
-    except socket.gaierror as exc:
+    except OSError as exc:
         error = _out_of_descriptors() or exc
     except Exception as exc:
         error = as_os_error(exc)
@@ -103,7 +103,7 @@ def _getaddrinfo(host: str, port: int, flags: int) -> list[Address]:
 
 
 def _out_of_descriptors() -> Optional[OSError]:
-    """The resolver of the C library says "unknown name" when it cannot open a file or a socket."""
+    """The resolver of the C library says "unknown name", or worse, when it cannot open a file or a socket."""
     try:
         socket.socket().close()
     except OSError as exc:

@@ -5,6 +5,7 @@ import gc
 import logging
 import threading
 import warnings
+import weakref
 from unittest import mock
 
 import pytest
@@ -343,6 +344,24 @@ async def test_an_awaitable_is_run_and_holds_nothing_up(io_loop, listeners, log)
 
 
 @pytest.mark.gen_test
+async def test_a_task_that_nobody_holds_is_not_collected(io_loop, listeners, log):
+    async def lonely():
+        future = io_loop.asyncio_loop.create_future()  # held by this coroutine only, and by what waits for it
+        log.append(weakref.ref(future))
+        await future
+        log.append("the end")
+
+    listeners.add("connected", lonely)
+    tell(listeners, UP)
+    await io_loop.idle()
+    gc.collect()
+    assert log[0]() is not None
+    log[0]().set_result(None)
+    await io_loop.idle()
+    assert log[1:] == ["the end"]
+
+
+@pytest.mark.gen_test
 async def test_the_exception_of_an_awaitable_is_logged(io_loop, listeners, caplog, loop_errors):
     error = ValueError("mine")
 
@@ -452,6 +471,7 @@ def test_an_awaitable_on_a_closed_loop_disturbs_nobody(log, caplog):
         gc.collect()
     assert log == ["next"]
     assert [str(warning.message) for warning in caught if "never awaited" in str(warning.message)] == []
+    assert errors(caplog) == []
 
 
 # Through a client

@@ -1,7 +1,9 @@
-"""What tests of KATCP clients need: a device that misbehaves on demand, and a clock that jumps.
+"""What tests of KATCP clients need: a device that misbehaves on demand, a bad network, and a clock that jumps.
 
-`FakeDevice` is a KATCP server on a real port of this machine, which can be scripted. `VirtualTimeLoop` is an
-IOLoop on which timeouts take no time. Nothing in here needs the rest of the library's client, or pytest.
+`FakeDevice` is a KATCP server on a real port of this machine, which can be scripted. `FaultProxy` stands between a
+client and a device, and is as bad as a network can be. `VirtualTimeLoop` is an IOLoop on which timeouts take no time.
+Nothing in here needs the rest of the library's client, or pytest, but for ``katcp_tornado.testing.plugin``: fixtures
+of these for pytest.
 """
 
 from .behaviours import (
@@ -25,10 +27,12 @@ from .connection import Connection
 from .device import FakeDevice
 from .handlers import Fail, Invalid, RequestContext
 from .loop import VirtualTimeLoop
+from .proxy import FaultProxy, Faults, Flow
 from .sensors import FakeReading, FakeSensor, Sampler
 
 __all__ = [
     "FakeDevice",
+    "FaultProxy",
     "VirtualTimeLoop",
     # how it behaves
     "Behaviour",
@@ -51,6 +55,8 @@ __all__ = [
     "Fail",
     "FakeReading",
     "FakeSensor",
+    "Faults",
+    "Flow",
     "Invalid",
     "RequestContext",
     "Sampler",

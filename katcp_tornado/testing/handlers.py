@@ -86,6 +86,7 @@ class RequestContext:
         """Run the handler of the request, and reply when it has finished, in the way of the behaviour."""
         name = self.message.name
         self.device.received.append((self.connection.number, self.message))
+        self.device.changed()  # whoever waits for it finds it in flight
         entry = self.device.find_request(self.connection, name)
         if entry is None:
             self._reply("invalid", f"unknown request {name}")

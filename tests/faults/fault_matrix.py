@@ -34,7 +34,9 @@ FAULTS: dict[str, Row] = {
     "F5": Row("look-up fails, then succeeds; its answer changes", "connects, to the new address", (VIRTUAL,)),
     "F6": Row("look-up hangs", "tries again at connect_timeout; at most one thread; close() at once", (VIRTUAL, REAL)),
     "F7": Row("port 0, 70000, not an int", "ValueError or TypeError in the constructor", (VIRTUAL,)),
-    "F8": Row("one of several addresses is a black hole; all refuse", "the next one after 0.25 s; all causes", (VIRTUAL,)),
+    "F8": Row(
+        "one of several addresses is a black hole; all refuse", "the next one after 0.25 s; all causes", (VIRTUAL,)
+    ),
     "F9": Row("accepts, never speaks", "tries again at handshake_timeout", (VIRTUAL,)),
     "F10": Row("accepts, ends at once (FIN, RST)", "tries again, after growing delays", (VIRTUAL,)),
     "F11": Row("wrong, unreadable, repeated version; unknown flags", "ProtocolError; ignored; accepted", (VIRTUAL,)),

@@ -1,5 +1,6 @@
 """A `.FakeDevice` in a process of its own, until its standard input is closed. Writes its port."""
 
+import asyncio
 import sys
 
 from tornado.ioloop import IOLoop
@@ -13,4 +14,4 @@ async def main():
         await IOLoop.current().run_in_executor(None, sys.stdin.read)
 
 
-IOLoop().run_sync(main)
+asyncio.run(main())

@@ -116,7 +116,9 @@ async def test_f10_hangs_up_after_the_version(device, witnessed, behaviour):
 @pytest.mark.parametrize("version", ["6.0-MIB", "3.0", "garbage", "5", "5.x", "", "-5.0", "5.1-MIB extra", "5.1-M!"])
 @pytest.mark.gen_test
 async def test_f11_wrong_version(device, witnessed, version):
-    device.behaviour = Banner(f"#version-connect katcp-protocol {version.replace(chr(32), chr(92) + '_') or chr(92) + '@'}")
+    device.behaviour = Banner(
+        f"#version-connect katcp-protocol {version.replace(chr(32), chr(92) + '_') or chr(92) + '@'}"
+    )
     witness = witnessed(device.host, device.port)
     await gen.sleep(10)
     assert witness.heard == ["failed"] * 4

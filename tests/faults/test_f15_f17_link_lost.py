@@ -1,7 +1,6 @@
 """F15 to F17: the device ends a connection that was good."""
 
 import pytest
-from tornado import gen
 
 from katcp_tornado import ConnectionLost, DeviceDisconnected, State
 from katcp_tornado.testing import Behaviour, Disconnect, Partial, Raw

@@ -191,7 +191,7 @@ async def test_f24_ten_thousand_attempts(io_loop, device, caplog, fault, count):
             assert len(stats.history) == 10
             distances = [later - earlier for earlier, later in zip(attempts, attempts[1:])]
             assert len(distances) >= count - 3
-            assert 0.1 <= min(distances) and max(distances) <= 30.001
+            assert min(distances) >= 0.1 and max(distances) <= 30.001
             # One WARNING, then at most a line a minute.
             assert [level for _, level, _ in lines] == ["WARNING"] + ["INFO"] * (len(lines) - 1)
             assert all(later - earlier >= 60 for (earlier, *_), (later, *_) in zip(lines, lines[1:]))

@@ -405,7 +405,9 @@ async def test_f31_close_within(io_loop, device, witnessed, place, detail, proto
     attempts = client.stats.attempts
     await gen.sleep(1000)
     assert client.stats.attempts == attempts
-    assert order == [{"failed": "failed_connect"}.get(what, what) for what in witness.heard] or place.endswith("connect")
+    assert order == [{"failed": "failed_connect"}.get(what, what) for what in witness.heard] or place.endswith(
+        "connect"
+    )
 
 
 class _Early(Behaviour):
@@ -524,9 +526,12 @@ async def test_f32_collected(io_loop, device, hole, state):
     assert client.state.name == {"fresh": "CONNECTING", "SYN-SENT": "CONNECTING"}.get(state, state)
     told = client.wait_closed()
     waiter = client.wait_inform("never")
-    with pytest.warns(ResourceWarning, match="unclosed <Client"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         del client
         gc.collect()
+    (warning,) = caught
+    assert warning.category is ResourceWarning and "unclosed <Client" in str(warning.message)
     await told
     assert isinstance(waiter.exception(), ClientClosed)
     await io_loop.idle()

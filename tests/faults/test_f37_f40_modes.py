@@ -216,11 +216,11 @@ async def test_f39_the_nat_forgets(device, witnessed, relay, record_property):
     link = relay()
     witness = witnessed("127.0.0.1", link.port, watchdog=5, watchdog_timeout=5)
     client = witness.client
-    for _ in range(5):
+    for count in range(1, 6):
         await client.wait_connected()
         lost = client.io_loop.now
         request = client.request("sleep", 1000, timeout=3)
-        await device.wait(lambda d, n=witness.heard.count("connected"): d.count("sleep") == n)
+        await device.wait(lambda d, count=count: d.count("sleep") == count)
         link.forget()
         await client.wait_disconnected()
         record_property("detected_after", client.io_loop.now - lost)
