@@ -84,10 +84,15 @@ class Ledger:
             timeout = seconds("timeout", timeout, zero=True)
         if on_inform is not None and not callable(on_inform):
             raise TypeError(f"on_inform must be callable or None, not {type(on_inform).__name__}")
+        session = link.session
         arguments = self._encode(args) if args else []
         request = Request(link.loop, self, timeout, wire_name, args, on_inform, raw)
         if link.state is State.CONNECTED:
-            self._send(request, arguments)
+            assert session is not None
+            try:
+                session.send(request, arguments)
+            except WriteBufferFull as exc:
+                request.refuse(exc)
         elif wait_connected and link.state is not State.CLOSED:
             self._unsent[request] = None
         else:
@@ -196,23 +201,21 @@ class Ledger:
     # Sending
 
     def _send_unsent(self) -> None:
-        if self._link.state is State.CONNECTED:
-            unsent, self._unsent = self._unsent, {}
-            for request in unsent:
-                self._send(request, self._encode(request.arguments))
+        """Send what has waited for a connection, each as the ordinary request that it is from now on."""
+        session = self._link.session
+        if self._link.state is not State.CONNECTED or session is None:
+            return
+        unsent, self._unsent = self._unsent, {}
+        for request in unsent:
+            try:
+                session.send(request, self._encode(request.arguments))
+            except WriteBufferFull as exc:
+                request.refuse(exc)
 
     def _encode(self, args: tuple[Any, ...]) -> list[bytes]:
         session = self._link.session
         major = 5 if session is None or session.protocol is None else session.protocol.major
         return [arg if arg.__class__ is bytes else encode(arg, major) for arg in args]
-
-    def _send(self, request: Request, arguments: list[bytes]) -> None:
-        session = self._link.session
-        assert session is not None
-        try:
-            session.send(request, arguments)
-        except WriteBufferFull as exc:
-            request.refuse(exc)
 
     # Errors
 

@@ -16,6 +16,8 @@ from .protocol import MAJORS, ProtocolFlags
 
 def seconds(name: str, value: Any, *, optional: bool = True, zero: bool = False) -> Optional[float]:
     """*value* as a number of seconds; `TypeError` or `ValueError`, naming the argument, if it is none."""
+    if value.__class__ is float and 0.0 < value < math.inf:  # nearly always, and cheap
+        return float(value)
     if value is None and optional:
         return None
     if not isinstance(value, numbers.Real) or isinstance(value, bool):

@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
@@ -59,7 +59,7 @@ class Stream(IOStream):
         super().__init__(sock, read_chunk_size=1)
         self._loop: asyncio.AbstractEventLoop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
         self._recv_into: Callable[[memoryview], int] = sock.recv_into
-        self._send: Callable[[memoryview], int] = sock.send
+        self._send: Callable[[Any], int] = sock.send
         self._receive: Callable[[memoryview], Any] = len  # until start
         self._lost: Optional[Callable[[Optional[BaseException]], None]] = lost
         self._max_write = max_write
@@ -114,16 +114,16 @@ class Stream(IOStream):
             self._push(data)
 
     def _push(self, data: bytes) -> None:
-        view = memoryview(data)
+        sent = 0
         if not self.writing():
             try:
-                view = view[self.write_to_fd(view) :]
+                sent = self.write_to_fd(data)
             except BlockingIOError:
                 pass
-        if view and not self.closed():
-            self.write(view)
+        if sent < len(data) and not self.closed():
+            self.write(memoryview(data)[sent:])
 
-    def write_to_fd(self, data: memoryview) -> int:
+    def write_to_fd(self, data: Union[bytes, memoryview]) -> int:
         """Override: an error means that the link is lost, after all that can still be read was."""
         size = len(data)
         if self._broken is None:
@@ -192,7 +192,7 @@ class TLSStream(Stream):
         return None
 
 
-def _unless_blocking(call: Callable[[memoryview], int], data: memoryview) -> int:
+def _unless_blocking(call: Callable[[Any], int], data: Any) -> int:
     try:
         return call(data)
     except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

@@ -403,14 +403,8 @@ class InText:
         self.found = (timestamp, text)
 
 
-class Pair(typing.NamedTuple):
-    count: "int"
-    text: "str" = "none"
-
-
 def test_a_class_as_callback_with_annotations_in_text():
     assert call(InText, 2.5, "two").found == (Timestamp(2.5), "two")
-    assert call(Pair, 1) == (1, "none")
 
 
 @pytest.mark.parametrize("type_", [object, list, dict, type(None), list[int], "so or int", 5, complex, type])
