@@ -49,7 +49,7 @@ from katcp_tornado import (
 
 HERE = Path(__file__).resolve().parent
 PROTOCOLS = ("5.1-MIB", "5.0-MI", "5.0-M", "4")
-WORKERS = 10
+WORKERS = 30
 PROGRESS = 10.0  # s
 SAMPLE = 0.5  # s
 PATIENCE = 20.0  # s from the end of a fault until the client must be back

@@ -122,7 +122,8 @@ class Orders:
         self._device.behaviour = Behaviour()
         self._device.start()
         for connection in self._device.connections:
-            connection.behaviour = Behaviour()
+            if connection.behaviour is not SILENCE:  # which would begin to speak in the middle of something
+                connection.behaviour = Behaviour()
             connection.resume_reading()
         self._proxy.restore()
 
@@ -146,6 +147,8 @@ class Orders:
         self._proxy.impair(slice=slice)
 
     def black_hole(self, to_client: bool, to_device: bool) -> None:
+        # TCP never goes on after a gap, so links that lose bytes now must not speak again.
+        self._proxy.forget()
         self._proxy.to_client.impair(black_hole=to_client)
         self._proxy.to_device.impair(black_hole=to_device)
 
@@ -200,6 +203,7 @@ class Orders:
 
     def endless_line(self) -> None:
         for connection in self._device.connections:
+            connection.behaviour = SILENCE  # nothing else may end the line
             EndlessLine().act(connection, b"")
 
 

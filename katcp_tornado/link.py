@@ -141,6 +141,8 @@ class Link:
     def _dialed(self, generation: int, sock: Optional[socket.socket], error: Optional[BaseException]) -> None:
         """The dialer has an answer: TCP is up, or not."""
         if generation != self._generation:
+            if sock is not None:
+                sock.close()
             return
         self._dial = None
         if sock is None:

@@ -60,6 +60,7 @@ from katcp_tornado.states import TRANSITIONS
 from katcp_tornado.testing import (
     Banner,
     Behaviour,
+    Connection,
     Deaf,
     Delay,
     Disconnect,
@@ -83,9 +84,23 @@ TOTAL, STEPS = 10_000, 80
 #: A deadline may be this late, in seconds: see `Deadlines`.
 LATE = 0.01
 
+#: How often the loop turns after a step.
+IDLE = -1
+TURNS = st.sampled_from([0, 0, 1, 2, IDLE, IDLE])
+
 ATTEMPT = (State.CONNECTING, State.NEGOTIATING)
 KINDS = ("state", "connected", "disconnected", "failed_connect")
 PROTOCOLS = ("5.1-MIB", "5.0-MI", "5.0-M", "5.0", "5.1-I", "4")
+
+
+class Late(Behaviour):
+    """Sends its versions late, and the replies before them, if it is asked before: some clients do not wait."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def greet(self, connection: Connection) -> None:
+        connection.call_later(self._seconds, connection.say, connection.banner())
 
 
 class Refuse(Behaviour):
@@ -141,6 +156,9 @@ CONNECTION_FAULTS: tuple[Behaviour, ...] = (
     Drip(0.01),
     Drip(0.5),
     Drip(0.02, after_version=True),
+    Late(0.04),
+    Late(0.04),
+    Late(0.4),
     Delay(0.4),
     Delay(20.0),
     Delay(0.4, after_version=True),
@@ -201,10 +219,10 @@ GROWING = (
 VARIED = {
     *(state.name for state in State),
     *(f"request: {what}" for what in ("reply", "cancelled", "FailReply", "InvalidReply", "NotConnected")),
-    *(f"request: {what}" for what in ("ConnectionLost", "ClientClosed", "RequestTimeout", "WriteBufferFull")),
+    *(f"request: {what}" for what in ("ConnectionLost", "ClientClosed", "RequestTimeout")),
     *(f"link lost: {what}" for what in ("DeviceDisconnected", "ConnectionResetError", "LineTooLong", "ClientClosed")),
     *(f"attempt failed: {what}" for what in ("ConnectionRefusedError", "ProtocolError", "ConnectTimeout")),
-    *("ticks", "Client.connect", "tasks that ended well", "wait_inform: reached", "wait_connected: WaitTimeout"),
+    *("ticks", "Client.connect", "wait_inform: reached", "wait_connected: WaitTimeout"),
 }
 
 #: What has happened, over all examples: a life in which nothing happens proves nothing.
@@ -389,12 +407,16 @@ class Life(RuleBasedStateMachine):
 
     # Doing
 
-    def go(self, turns: bool) -> None:
-        """A step is over; perhaps the loop runs until nothing can happen without time passing."""
+    def go(self, turns: int) -> None:
+        """A step is over; perhaps the loop turns a few times, or until nothing can happen without time passing."""
         seen["steps"] += 1
         self.steps_of_client += 1
-        if turns:
+        if turns == IDLE:
             self.io_loop.run_sync(self.io_loop.idle)
+            return
+        for _ in range(turns):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
 
     def make(self, options: dict[str, Any]) -> None:
         options = dict(options)
@@ -539,15 +561,15 @@ class Life(RuleBasedStateMachine):
 
     # Steps
 
-    @initialize(options=st.sampled_from(OPTIONS), protocol=st.sampled_from(PROTOCOLS), turns=st.booleans())
-    def begin(self, options: dict[str, Any], protocol: str, turns: bool) -> None:
+    @initialize(options=st.sampled_from(OPTIONS), protocol=st.sampled_from(PROTOCOLS), turns=TURNS)
+    def begin(self, options: dict[str, Any], protocol: str, turns: int) -> None:
         self.device.protocol = protocol
         self.make(options)
         self.go(turns)
 
     @precondition(lambda self: self.client.state is State.CLOSED)
-    @rule(options=st.sampled_from(OPTIONS), turns=st.booleans())
-    def another_client(self, options: dict[str, Any], turns: bool) -> None:
+    @rule(options=st.sampled_from(OPTIONS), turns=TURNS)
+    def another_client(self, options: dict[str, Any], turns: int) -> None:
         self.succeed(options)
         self.go(turns)
 
@@ -562,7 +584,7 @@ class Life(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 0.05, 1, 3, 30]))
     def time_passes(self, seconds: float) -> None:
         self.io_loop.run_sync(lambda: gen.sleep(seconds))
-        self.go(False)
+        self.go(0)
 
     @rule()
     def all_is_well(self) -> None:
@@ -571,24 +593,24 @@ class Life(RuleBasedStateMachine):
         self.device.start()
         self.client.retry_now()
         self.io_loop.run_sync(lambda: gen.sleep(0.1))
-        self.go(False)
+        self.go(0)
 
     @rule(
         name=st.sampled_from(["echo", "echo", "refuse", "nonsense", "large"]),
         timeout=st.sampled_from([0, 0.02, 1, 8.0, None]),
         wait=st.booleans(),
         raw=st.booleans(),
-        turns=st.booleans(),
+        turns=TURNS,
     )
-    def request(self, name: str, timeout: Optional[float], wait: bool, raw: bool, turns: bool) -> None:
+    def request(self, name: str, timeout: Optional[float], wait: bool, raw: bool, turns: int) -> None:
         if name == "large":
             self.ask("echo", b"x" * 200, timeout=timeout, wait=wait, raw=raw)
         else:
             self.ask(name, timeout=timeout, wait=wait, raw=raw)
         self.go(turns)
 
-    @rule(number=st.integers(2, 5), timeout=st.sampled_from([0.02, 8.0]), wait=st.booleans(), turns=st.booleans())
-    def requests(self, number: int, timeout: float, wait: bool, turns: bool) -> None:
+    @rule(number=st.integers(2, 5), timeout=st.sampled_from([0.02, 8.0]), wait=st.booleans(), turns=TURNS)
+    def requests(self, number: int, timeout: float, wait: bool, turns: int) -> None:
         for i in range(number):
             self.ask("echo" if i % 4 else "count", *([] if i % 4 else [i]), timeout=timeout, wait=wait)
         self.go(turns)
@@ -597,9 +619,9 @@ class Life(RuleBasedStateMachine):
         count=st.sampled_from([0, 1, 3, 20]),
         on_inform=st.sampled_from([None, None, "", *ACTIONS]),
         wait=st.booleans(),
-        turns=st.booleans(),
+        turns=TURNS,
     )
-    def request_with_informs(self, count: int, on_inform: Optional[str], wait: bool, turns: bool) -> None:
+    def request_with_informs(self, count: int, on_inform: Optional[str], wait: bool, turns: int) -> None:
         self.ask("count", count, wait=wait, on_inform=on_inform)
         self.go(turns)
 
@@ -607,16 +629,16 @@ class Life(RuleBasedStateMachine):
     def slow_request(self, seconds: float, timeout: Optional[float], wait: bool) -> None:
         self.ask("nap", seconds, timeout=timeout, wait=wait)
         self.ask("nap", 0, wait=wait)
-        self.go(wait)
+        self.go(IDLE if wait else 0)
 
     @precondition(lambda self: self.pending)
     @rule(
         index=st.integers(0, 20),
         how=st.sampled_from(["cancel", "cancel", "with_timeout"]),
         seconds=st.sampled_from([0, 0.02, 1]),
-        turns=st.booleans(),
+        turns=TURNS,
     )
-    def give_up(self, index: int, how: str, seconds: float, turns: bool) -> None:
+    def give_up(self, index: int, how: str, seconds: float, turns: int) -> None:
         if how == "cancel":
             self.cancel_one(index)
         else:
@@ -632,19 +654,19 @@ class Life(RuleBasedStateMachine):
         what=st.sampled_from(["connected", "disconnected", "closed", "inform", "inform"]),
         timeout=st.sampled_from([None, None, 0, 0.02, 1]),
         predicate=st.sampled_from([None, "", "raise", "close", "request", "reset"]),
-        turns=st.booleans(),
+        turns=TURNS,
     )
-    def wait(self, what: str, timeout: Optional[float], predicate: Optional[str], turns: bool) -> None:
+    def wait(self, what: str, timeout: Optional[float], predicate: Optional[str], turns: int) -> None:
         self.wait_for(what, timeout, predicate)
         self.go(turns)
 
-    @rule(turns=st.booleans())
-    def retry_now(self, turns: bool) -> None:
+    @rule(turns=TURNS)
+    def retry_now(self, turns: int) -> None:
         self.client.retry_now()
         self.go(turns)
 
-    @rule(more=st.booleans(), turns=st.booleans())
-    def listen(self, more: bool, turns: bool) -> None:
+    @rule(more=st.booleans(), turns=TURNS)
+    def listen(self, more: bool, turns: int) -> None:
         if more:
             self.ears.append(Ear(self.client, self.flaws))
         else:
@@ -659,10 +681,10 @@ class Life(RuleBasedStateMachine):
     @rule(kind=st.sampled_from([*KINDS, "inform"]), actions=st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=3))
     def plan_mischief(self, kind: str, actions: list[str]) -> None:
         self.plans[kind].extend(actions)
-        self.go(False)
+        self.go(0)
 
-    @rule(what=st.sampled_from(["start", "start", "bounce", "stop", "halt", "kill"]), turns=st.booleans())
-    def start_or_stop(self, what: str, turns: bool) -> None:
+    @rule(what=st.sampled_from(["start", "start", "bounce", "stop", "halt", "kill"]), turns=TURNS)
+    def start_or_stop(self, what: str, turns: int) -> None:
         if what in ("stop", "bounce"):
             self.device.stop()
         elif what == "halt":
@@ -677,9 +699,9 @@ class Life(RuleBasedStateMachine):
         reset=st.booleans(),
         reason=st.sampled_from([None, None, "the device is tired"]),
         protocol=st.sampled_from(PROTOCOLS),
-        turns=st.booleans(),
+        turns=TURNS,
     )
-    def drop(self, reset: bool, reason: Optional[str], protocol: str, turns: bool) -> None:
+    def drop(self, reset: bool, reason: Optional[str], protocol: str, turns: int) -> None:
         """The next connection may speak another protocol."""
         self.device.protocol = protocol
         self.device.drop_all(reset=reset, reason=reason)
@@ -697,7 +719,7 @@ class Life(RuleBasedStateMachine):
             self.device.drop_all()
             self.io_loop.run_sync(self.io_loop.idle)
             self.client.retry_now()
-        self.go(then != "nothing")
+        self.go(0 if then == "nothing" else IDLE)
 
     @rule(
         name=st.sampled_from(["echo", "echo", "count", "nap", "refuse", "watchdog"]),
@@ -709,17 +731,17 @@ class Life(RuleBasedStateMachine):
         self.device.on_request(name, *faults)
         if ask and name == "echo":
             self.ask("echo", timeout=1, wait=True)
-        self.go(ask)
+        self.go(IDLE if ask else 0)
 
-    @rule(turns=st.booleans())
-    def inform_all(self, turns: bool) -> None:
+    @rule(turns=TURNS)
+    def inform_all(self, turns: int) -> None:
         for connection in self.device.connections:
             connection.inform("tick", connection.number)
         self.device.inform_all("nobody-listens", 1)
         self.go(turns)
 
-    @rule(data=st.sampled_from(GARBAGE), turns=st.booleans())
-    def garbage(self, data: bytes, turns: bool) -> None:
+    @rule(data=st.sampled_from(GARBAGE), turns=TURNS)
+    def garbage(self, data: bytes, turns: int) -> None:
         self.dirty = True
         self.device.send_raw(data)
         self.go(turns)
@@ -742,7 +764,7 @@ class Life(RuleBasedStateMachine):
                 self.io_loop.run_sync(self.io_loop.idle)
             if how != "never cancel":
                 future.cancel()
-        self.go(True)
+        self.go(IDLE)
 
     def connected(self, future: asyncio.Future[Client]) -> None:
         if not future.cancelled() and future.exception() is None:
@@ -750,8 +772,8 @@ class Life(RuleBasedStateMachine):
             future.result().close()
 
     @precondition(lambda self: self.steps_of_client > 20)
-    @rule(how=st.sampled_from(["close", "with", "async with", "twice"]), turns=st.booleans())
-    def close(self, how: str, turns: bool) -> None:
+    @rule(how=st.sampled_from(["close", "with", "async with", "twice"]), turns=TURNS)
+    def close(self, how: str, turns: int) -> None:
         client = self.client
         if how == "with":
             with client:
@@ -1050,3 +1072,19 @@ def test_life(loop_errors: list[str], bad_addresses: list[tuple[str, int]]) -> N
         sys.stdout.write(f"{count:8} {what}\n")
     assert seen["steps"] >= TOTAL or wanted
     assert set(seen) >= VARIED
+
+
+@pytest.mark.gen_test
+async def test_a_late_reply_when_ids_were_assumed_and_are_not_there(io_loop: VirtualTimeLoop) -> None:
+    """The version line says that the replies come without ids, when a request with an id was given up already."""
+    with FakeDevice("5.0-M") as device:
+        device.behaviour = Late(0.2)
+        device.on_request("echo", Delay(0.5), Delay(0.8))
+        assumed = ProtocolFlags(5, 1, frozenset("I"))
+        async with Client(device.host, device.port, assume_protocol=assumed) as client:
+            await client.wait_connected()
+            first = client.request("echo", "first", timeout=0.1)  # given up before the version line
+            second = client.request("echo", "second")
+            reply, _ = await second
+            assert isinstance(first.exception(), RequestTimeout)
+            assert reply == [b"second"]

@@ -154,6 +154,17 @@ async def test_life_during_a_slow_request(straw):
 
 
 @pytest.mark.gen_test
+async def test_each_silence_is_judged_by_itself(straw):
+    straw.watch(10, 5)
+    straw.busy = 40
+    straw.io_loop.call_later(30, straw.hear)
+    straw.io_loop.call_later(41, setattr, straw, "busy", 90.0)
+    await gen.sleep(200)
+    assert straw.probes == [10, 40]
+    assert straw.died == [90]
+
+
+@pytest.mark.gen_test
 async def test_stop(straw):
     straw.watch(10, 5).stop()
     assert scheduled(straw.io_loop) == 0

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import ssl
-import weakref
 from collections import deque
 from collections.abc import Awaitable
 from types import TracebackType
@@ -14,19 +11,17 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from tornado.concurrent import Future
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
-from tornado.netutil import bind_sockets
 from tornado.tcpserver import TCPServer
 
 from ..message import Message
 from .behaviours import Behaviour
 from .connection import Connection, format_address
 from .interface import Interface
+from .port import Port
 from .standard import LOG_LEVELS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_BACKLOG = 4096
 
 
 class _Server(TCPServer):
@@ -83,8 +78,6 @@ class FakeDevice(Interface):
         super().__init__()
         #: The protocol version of new connections, a str.
         self.protocol = protocol
-        #: The address it listens on.
-        self.host = host
         #: How the connections behave for which `script` has nothing. May be set; counts for new connections.
         self.behaviour: Behaviour = Behaviour()
         #: What ``?log-level`` says, which `log` heeds.
@@ -97,10 +90,9 @@ class FakeDevice(Interface):
         #: the exception handler of the loop, fail whoever is in `wait`, and leave a ``with`` block. A test that
         #: expects some clears the list.
         self.errors: list[BaseException] = []
-        self._port = port
+        self._port = Port(host, port)
         self._ssl_options = ssl_options
         self._server: Optional[_Server] = None
-        self._held: Optional[weakref.finalize[..., Any]] = None  # closes the socket that holds the port
         self._known: list[Connection] = []  # those that are being flushed, too
         self._script: deque[Behaviour] = deque()
         self._faults: dict[str, deque[Behaviour]] = {}
@@ -115,11 +107,9 @@ class FakeDevice(Interface):
             return
         #: The `.IOLoop` of the last `start`.
         self.io_loop = IOLoop.current()
-        self._release_port()
-        sockets = bind_sockets(self._port, address=self.host, backlog=_BACKLOG)
-        self._port = sockets[0].getsockname()[1]
+        sock = self._port.listen()
         self._server = _Server(self, self._ssl_options)
-        self._server.add_sockets(sockets)
+        self._server.add_socket(sock)
         self.changed()
 
     def stop(self, *, reset: bool = False, reason: Optional[str] = None) -> None:
@@ -138,7 +128,7 @@ class FakeDevice(Interface):
         self.drop_all(reset=reset, reason=reason)
         for connection in list(self._known):
             connection.abort()
-        self._hold_port()
+        self._port.hold()
         self.changed()
 
     def kill(self) -> None:
@@ -148,22 +138,7 @@ class FakeDevice(Interface):
     def close(self) -> None:
         """`stop`, and give up the port."""
         self.stop()
-        self._release_port()
-
-    def _hold_port(self) -> None:
-        sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((self.host, self._port))
-        except OSError:  # somebody was faster, which start() will report
-            sock.close()
-        else:
-            self._held = weakref.finalize(self, os.close, sock.detach())
-
-    def _release_port(self) -> None:
-        if self._held is not None:
-            self._held()
-            self._held = None
+        self._port.release()
 
     def __enter__(self) -> Self:
         self.start()
@@ -182,14 +157,19 @@ class FakeDevice(Interface):
         return self._server is not None
 
     @property
+    def host(self) -> str:
+        """The address it listens on."""
+        return self._port.host
+
+    @property
     def port(self) -> int:
         """The port; 0 if the system shall choose it and `start` has not been called."""
-        return self._port
+        return self._port.number
 
     @property
     def address(self) -> str:
         """ "host:port"."""
-        return format_address(self.host, self._port)
+        return format_address(self.host, self.port)
 
     @property
     def now(self) -> float:
@@ -290,8 +270,8 @@ class FakeDevice(Interface):
         """A Future that resolves as soon as ``condition(device)`` is true.
 
         The condition is looked at now, and whenever something happens to the device: a connection comes or goes, a
-        request has been executed (and its reply sent, if it is sent at all), `start`, `stop`. It fails with the first
-        of `errors`, if there is any.
+        request is about to be executed, or has been (and its reply sent, if it is sent at all), `start`, `stop`. It
+        fails with the first of `errors`, if there is any.
         """
         future = self.make_future()
         self._waiters.append((condition, future))

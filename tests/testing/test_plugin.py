@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = 'pytest_plugins = ["katcp_tornado.testing.plugin"]\n'
+TORNADO = "pytest_tornado.plugin"
 INI = r"""[pytest]
 addopts = --strict-markers
 filterwarnings =
@@ -32,7 +33,7 @@ def run(folder, body, *options, conftest=CONFTEST):
     (folder / "pytest.ini").write_text(INI)
     (folder / "test_it.py").write_text(HEAD + body)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", *options, "test_it.py"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -166,7 +167,7 @@ class TestOwnLoop:
 """
 
 
-@pytest.mark.parametrize("options", [[], ["-p", "no:tornado"]], ids=["with pytest-tornado", "without"])
+@pytest.mark.parametrize("options", [["-p", TORNADO], []], ids=["with pytest-tornado", "without"])
 def test_plain_tests(tmp_path, options):
     result = run(tmp_path, PLAIN + BAD + FOR_EVER + UNTOUCHED, *options)
     found = outcomes(result)
@@ -190,7 +191,7 @@ def test_plain_tests(tmp_path, options):
 
 
 def test_gen_test(tmp_path):
-    result = run(tmp_path, GEN_TEST)
+    result = run(tmp_path, GEN_TEST, "-p", TORNADO)
     assert outcomes(result) == {
         "test_await": "PASSED",
         "test_yield": "PASSED",

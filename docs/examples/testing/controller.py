@@ -1,4 +1,4 @@
-"""A controller that keeps a receiver as it is wanted, whatever happens on the way to it."""
+"""A controller that keeps a receiver as it is wanted, whatever happens to it."""
 
 import logging
 
