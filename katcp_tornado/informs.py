@@ -54,7 +54,8 @@ def _shape(callback: Callable[..., Any]) -> Optional[_Shape]:
         parameters = list(inspect.signature(callback).parameters.values())
     except (TypeError, ValueError):
         return None
-    if all(p.annotation is _EMPTY and p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters) and parameters:
+    catch_all = [p for p in parameters if p.annotation is _EMPTY and p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if catch_all == parameters and any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
     takes = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     for parameter in takes:

@@ -630,3 +630,12 @@ async def test_the_version_decides_anew_at_each_connection(device):
             device.drop_all()
             await client.wait_disconnected()
     assert times == [2.5, 2.5, 2.5]
+
+
+def test_keywords_alone_take_no_arguments():
+    calls = []
+    adapted = adapt(lambda **kwargs: calls.append(kwargs), 5)
+    adapted(inform())
+    assert calls == [{}]
+    with pytest.raises(Misfit):
+        adapted(inform(b"1"))

@@ -444,6 +444,8 @@ class Life(RuleBasedStateMachine):
         self.client.add_disconnected_callback(lambda: self.mischief("disconnected"))
         self.client.add_failed_connect_callback(lambda exc: self.mischief("failed_connect"))
         self.client.add_inform_callback("tick", self.ticked)
+        if "assume_protocol" not in options:
+            self.client.add_inform_callback("count", self.strayed)
         self.ears.append(Ear(self.client, self.flaws, before=self.ears[0]))
 
     def ticked(self, number: int) -> Any:
@@ -451,6 +453,12 @@ class Life(RuleBasedStateMachine):
         seen["ticks"] += 1
         self.came_by((self.lives, self.client.stats.generation), number, "#tick")
         return self.mischief("inform")
+
+    def strayed(self, message: Message) -> None:
+        """The inform of a request, given up or not, is not an asynchronous one: without ids, its name says so."""
+        protocol = self.client.protocol
+        if protocol is not None and not protocol.supports("I"):
+            self.flaws.append(f"{message} was taken for an asynchronous inform")
 
     def came_by(self, link: tuple[int, int], number: int, what: object) -> None:
         """What belongs to this link of the client has gone by this connection of the device: always the same one."""
@@ -654,14 +662,21 @@ class Life(RuleBasedStateMachine):
         what=st.sampled_from(["connected", "disconnected", "closed", "inform", "inform"]),
         timeout=st.sampled_from([None, None, 0, 0.02, 1]),
         predicate=st.sampled_from([None, "", "raise", "close", "request", "reset"]),
+        then=st.sampled_from([None, None, "close", "request", "request later", "retry", "cancel", "reset"]),
         turns=TURNS,
     )
-    def wait(self, what: str, timeout: Optional[float], predicate: Optional[str], turns: int) -> None:
+    def wait(
+        self, what: str, timeout: Optional[float], predicate: Optional[str], then: Optional[str], turns: int
+    ) -> None:
         self.wait_for(what, timeout, predicate)
+        if then is not None:
+            self.pending[-1].future.add_done_callback(lambda _: self.act(then))
         self.go(turns)
 
-    @rule(turns=TURNS)
-    def retry_now(self, turns: int) -> None:
+    @rule(down=st.booleans(), turns=TURNS)
+    def retry_now(self, down: bool, turns: int) -> None:
+        if down:
+            self.device.stop()
         self.client.retry_now()
         self.go(turns)
 
@@ -771,7 +786,7 @@ class Life(RuleBasedStateMachine):
             seen["Client.connect"] += 1
             future.result().close()
 
-    @precondition(lambda self: self.steps_of_client > 20)
+    @precondition(lambda self: self.steps_of_client > 20 or self.client.state in ATTEMPT)
     @rule(how=st.sampled_from(["close", "with", "async with", "twice"]), turns=TURNS)
     def close(self, how: str, turns: int) -> None:
         client = self.client

@@ -1,7 +1,12 @@
-"""A plain asyncio server that greets, answers every line, and knows nothing of this library: ``PORT``."""
+"""A plain asyncio server that greets, answers every line, and knows nothing of this library: ``PORT``.
+
+It ends when its standard input does, so that it never outlives who has started it.
+"""
 
 import asyncio
+import os
 import sys
+import threading
 
 
 class Server(asyncio.Protocol):
@@ -21,4 +26,10 @@ async def main():
     await server.serve_forever()
 
 
+def end_with_the_input():
+    sys.stdin.read()
+    os._exit(0)
+
+
+threading.Thread(target=end_with_the_input, daemon=True).start()
 asyncio.run(main())
