@@ -15,7 +15,7 @@ test = [
     "hypothesis>=6.100",
     "aiokatcp==2.3.0",  # a real server to talk to
 ]
-docs = [*cli, "sphinx>=7.0", "furo"]
+docs = [*cli, "sphinx>=7.0", "furo", "matplotlib>=3.6"]
 bench = ["aiokatcp==2.3.0"]
 
 setup(

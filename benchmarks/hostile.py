@@ -54,7 +54,9 @@ ATTACKS = {
     "late-malformed": Attack("lines that are no messages", GREETING, b"x\n", 4 * MB),
     "late-informs": Attack("the shortest of informs", GREETING, b"#a\n", 4 * MB),
     "late-line": Attack("a line of 16 MB", GREETING, b"#a " + b"x" * (16 * MB - 10) + b"\n", 16 * MB),
-    "late-arguments": Attack("a line of 16 MB, arguments of 2 bytes", GREETING, _arguments(b" bb", 16 * MB - 10), 16 * MB),
+    "late-arguments": Attack(
+        "a line of 16 MB, arguments of 2 bytes", GREETING, _arguments(b" bb", 16 * MB - 10), 16 * MB
+    ),
     "late-endless": Attack("a line without end", GREETING, b"x" * MB, 20 * MB),
 }
 

@@ -27,12 +27,11 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple
 
 import harness
 import tornado
 from tornado import gen
-from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 from tornado.process import Subprocess
 
@@ -341,9 +340,7 @@ class Soak:
 
     async def run(self) -> None:
         """All of it."""
-        await gen.multi(
-            [self.break_things(), self.sample(), self.progress(), *(self.work() for _ in range(WORKERS))]
-        )
+        await gen.multi([self.break_things(), self.sample(), self.progress(), *(self.work() for _ in range(WORKERS))])
 
     async def check(self) -> list[tuple[str, str, bool]]:
         """What must hold at the end: what, the figures, whether."""
@@ -424,7 +421,11 @@ def print_report(run: Soak, checks: list[tuple[str, str, bool]], stats: Any, use
     rows = [[name, f"{count:,}"] for name, count in run.outcomes.most_common()]
     print(harness.table(["outcome", "requests"], rows), end="\n\n")
     rows = [[name, f"{count:,}"] for name, count in sorted(stats.disconnects.items(), key=lambda item: -item[1])]
-    rows += [["connects", f"{stats.connects:,}"], ["attempts", f"{stats.attempts:,}"], ["informs", f"{stats.informs:,}"]]
+    rows += [
+        ["connects", f"{stats.connects:,}"],
+        ["attempts", f"{stats.attempts:,}"],
+        ["informs", f"{stats.informs:,}"],
+    ]
     rows += [["replies nobody waited for", f"{stats.unmatched_replies:,}"], ["malformed", f"{stats.malformed:,}"]]
     rows += [["MB in", f"{stats.bytes_in / 1e6:.1f}"], ["MB out", f"{stats.bytes_out / 1e6:.1f}"]]
     print(harness.table(["links lost because of, and other figures", ""], rows), end="\n\n")

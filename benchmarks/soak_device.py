@@ -99,9 +99,7 @@ class Books:
     def _slow(self, context: RequestContext, message: Message) -> Future[Any]:
         serial = self._enter(message)
         future: Future[Any] = Future()
-        context.connection.call_later(
-            float(message.arguments[1]), lambda: future.done() or future.set_result([serial])
-        )
+        context.connection.call_later(float(message.arguments[1]), lambda: future.done() or future.set_result([serial]))
         return future
 
     def _refuse(self, context: RequestContext, message: Message) -> None:

@@ -167,13 +167,15 @@ class Ledger:
             if isinstance(future, Request):
                 self._link.counters.timeouts += 1
             future.expire()
-        elif isinstance(future, Request):
+        elif isinstance(future, Request):  # and its reply has not come since
             session = self._link.session
             if session is not None and session.owes(future):
                 name, drain = future.name.decode("ascii"), self._link.options.drain_timeout
                 self._link.session_lost(
                     DrainTimeout(f"?{name} was given up {drain:g} s ago, and its reply has still not come")
                 )
+            elif session is not None:
+                session.forget(future)
 
     def _give_up(self) -> None:
         """The client is CLOSED: what still waits will not come."""

@@ -78,8 +78,10 @@ class Session:
     __slots__ = (
         "_all_informs",
         "_announced",
+        "_assumed",
         "_by_mid",
         "_chunk",
+        "_doubtful",
         "_counters",
         "_greeting_bytes",
         "_informs",
@@ -121,6 +123,9 @@ class Session:
         self._greeting_bytes = 0
         self._by_mid: dict[int, Entry] = {}
         self._lanes = Lanes(self._transmit, max_queue)
+        self._assumed = False
+        # Given up while the protocol is only assumed: their replies may come without the ids that we sent.
+        self._doubtful: dict[int, Entry] = {}
         self._chunk = 0
         self._next_mid = 1
         self._announced = False
@@ -174,8 +179,15 @@ class Session:
         requests of this name wait.
         """
         if entry.mid is not None and self._by_mid.pop(entry.mid, None) is not None:
-            return False
+            if self._assumed:
+                self._doubtful[entry.mid] = entry
+            return self._assumed
         return self._lanes.abandon(entry)
+
+    def forget(self, entry: Entry) -> None:
+        """The reply of an abandoned request is not awaited any longer, unless others wait for that: see `owes`."""
+        if entry.mid is not None:
+            self._doubtful.pop(entry.mid, None)
 
     def owes(self, entry: Entry) -> bool:
         """Whether the device still owes the reply of an abandoned request, and others wait for that."""
@@ -185,6 +197,7 @@ class Session:
         """Every request that waits for a reply or for its turn, and every abandoned one that is still owed one."""
         yield from self._by_mid.values()
         yield from self._lanes
+        yield from self._doubtful.values()
 
     # In
 
@@ -289,6 +302,8 @@ class Session:
         entry = self._lanes.head(raw.name, mid)
         if entry is None:
             self._counters.unmatched_replies += 1
+            if mid is not None:
+                self._doubtful.pop(mid, None)
             return
         if entry.done():
             self._counters.unmatched_replies += 1
@@ -320,7 +335,8 @@ class Session:
         return bool(self._v4)
 
     def assume(self, flags: ProtocolFlags) -> None:
-        """Go on as if the device had sent these flags."""
+        """Go on as if the device had sent these flags, until it sends its own."""
+        self._assumed = True
         self._decide(flags)
 
     def conclude(self) -> None:
@@ -362,15 +378,17 @@ class Session:
 
     def _decide(self, flags: ProtocolFlags) -> None:
         before, self.protocol = self.protocol, flags
+        self._assumed = self._assumed and before is None
         self._informs = self._all_informs[flags.major]
         self._line_limit = self._limit
         if before is None:
             self._owner.session_connected()
         elif before.supports("I") and not flags.supports("I"):
             # The ids that we sent may come back or not: await these replies by name.
-            for entry in self._by_mid.values():
+            for _, entry in sorted([*self._by_mid.items(), *self._doubtful.items()]):
                 self._lanes.adopt(entry)
             self._by_mid.clear()
+        self._doubtful.clear()
 
     def _disconnect(self, raw: RawMessage) -> None:
         reason = b" ".join(raw.arguments).decode("utf-8", "backslashreplace")
@@ -391,4 +409,5 @@ class Session:
         entries = [entry for entry in self.pending() if not entry.done()]
         self._by_mid.clear()
         self._lanes.by_name.clear()
+        self._doubtful.clear()
         return entries

@@ -214,5 +214,3 @@ def test_the_others_wait_as_they_do():
     assert [policy.failed() for _ in wild] == wild
     assert 0.5 <= policy.lost(0) <= 1
     assert {herd.Fixed(random.Random(1)).failed(), herd.Fixed(random.Random(1)).lost(0)} == {0.5}
-
-

@@ -197,6 +197,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"watchdog": 2.0, "watchdog_timeout": 1.0},
     {"assume_protocol": ProtocolFlags(5, 1, frozenset("MI"))},
     {"assume_protocol": ProtocolFlags(5, 0, frozenset("M"))},
+    {"assume_protocol": ProtocolFlags(5, 1, frozenset("MI")), "late": True},
     {"max_write_buffer": 100, "max_reply": 100},
     {"auto_reconnect": False},
     {"backoff": {"max_failures": 3}},
@@ -399,6 +400,7 @@ class Life(RuleBasedStateMachine):
         self.requests_of_the_dead = 0
         self.executed: dict[bytes, int] = {}
         self.executions = 0
+        self.owed: dict[Any, float] = {}  # what was given up and waits for its late reply, and since when
         self.unsendable: set[bytes] = set()  # tokens of requests of which it was said that they were not sent
         self.links: dict[tuple[int, int], int] = {}  # from client and generation to the number of the connection
         self.generation_of: dict[bytes, tuple[int, int]] = {}
@@ -421,6 +423,8 @@ class Life(RuleBasedStateMachine):
     def make(self, options: dict[str, Any]) -> None:
         options = dict(options)
         backoff = {"first": 0.5, "maximum": 4.0, "random": self.rng, **options.pop("backoff", {})}
+        # Then what was assumed is used for a while, before the device says what it speaks.
+        self.device.behaviour = Late(0.04) if options.pop("late", False) else Behaviour()
         host = self.device.host
         if options.pop("look-up", False):
             host = "device.test"
@@ -451,6 +455,8 @@ class Life(RuleBasedStateMachine):
     def ticked(self, number: int) -> Any:
         """The inform says by which connection the device has sent it."""
         seen["ticks"] += 1
+        if self.client.state not in (State.NEGOTIATING, State.CONNECTED):
+            self.flaws.append(f"#tick has come in {self.client.state.name}")
         self.came_by((self.lives, self.client.stats.generation), number, "#tick")
         return self.mischief("inform")
 
@@ -751,7 +757,8 @@ class Life(RuleBasedStateMachine):
     @rule(turns=TURNS)
     def inform_all(self, turns: int) -> None:
         for connection in self.device.connections:
-            connection.inform("tick", connection.number)
+            for _ in range(3):  # in one chunk: a callback may end the link in the midst of it
+                connection.inform("tick", connection.number)
         self.device.inform_all("nobody-listens", 1)
         self.go(turns)
 
@@ -907,6 +914,10 @@ class Life(RuleBasedStateMachine):
         session = link.session
         entries = set(session.pending()) if session is not None else set()
         now = self.loop.time()
+        given_up = [entry for entry in entries if entry.done()]
+        self.owed = {entry: self.owed.get(entry, now) for entry in given_up}
+        drain = link.options.drain_timeout
+        assert drain is None or all(now <= since + drain + LATE for since in self.owed.values())
         still: list[Asked] = []
         for asked in self.pending:
             future: Any = asked.future

@@ -624,3 +624,32 @@ def test_no_reply_ever_goes_to_another_request(steps: list[str], rng: Any) -> No
     for number, entry in entries.items():
         if entry.reply is not None:
             assert entry.reply.arguments == [b"ok", number]
+
+
+def test_given_up_while_the_version_was_only_assumed() -> None:
+    owner = Owner()
+    owner.session.assume(ProtocolFlags(5, 0, frozenset("I")))
+    first, second, third = (owner.request("echo") for _ in range(3))
+    for entry in (first, second):
+        entry.abandoned = True
+        assert owner.session.abandon(entry) is True  # its reply may come without an id
+    owner.session.receive(b"!echo[1] ok late\n")  # it came with its id after all
+    owner.session.forget(second)
+    assert list(owner.session.pending()) == [third]
+    fourth = owner.request("echo")
+    third.abandoned = True
+    owner.session.abandon(third)
+    owner.session.receive(NO_IDS + b"!echo ok third\n!echo ok fourth\n")
+    assert str(fourth.reply) == "!echo ok fourth"
+    assert owner.counters.unmatched_replies == 2
+
+
+def test_ids_that_were_assumed_rightly_leave_nothing() -> None:
+    owner = Owner()
+    owner.session.assume(ProtocolFlags(5, 0, frozenset("I")))
+    entry = owner.request("echo")
+    entry.abandoned = True
+    owner.session.abandon(entry)
+    owner.session.receive(V5)
+    assert list(owner.session.pending()) == []
+    assert owner.request("echo").mid == 2

@@ -21,7 +21,7 @@ from sphinx.application import Sphinx
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-import herd  # noqa: E402
+import herd
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; and each policy has a panel, or a style, of its own.
 POLICIES = {
@@ -85,11 +85,10 @@ def _outage(figure: Any) -> None:
 
 
 def _restart(figure: Any) -> None:
-    panels = _panels(figure, herd.outage(0.0), 1.2, 0.02, 0.0)
+    panels = _panels(figure, herd.outage(0.0), 1.2, 0.1, 0.0)
     for panel in panels:
-        panel.set_ylim(0.8, 2000)
-        panel.set_yscale("log")
-        panel.set_yticks([1, 10, 100, 1000], ["1", "10", "100", "1000"])
+        panel.set_ylim(0, 1050)
+        panel.set_yticks([0, 250, 500, 750, 1000])
     panels[-1].set_xlabel("time since the links were lost, s")
 
 
@@ -126,7 +125,9 @@ def svg(name: str) -> str:
     text = text[text.index("<svg") :]
     # Several figures stand in one page, so what they refer to needs a name of its own.
     text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>herd-{name}-", text)
-    return re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 width="100%"', text))
+    return re.sub(
+        r'(<svg[^>]*?) height="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 width="100%"', text)
+    )
 
 
 class HerdPlot(Directive):
