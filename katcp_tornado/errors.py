@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .message import Message
 
 
+#: So many characters of a text are shown in logs and messages.
+SHOWN = 1000
+
+
 class KatcpError(Exception):
     """Base of every exception that this library makes."""
 
@@ -198,18 +202,23 @@ class WaitTimeout(_Timeout):
 
 
 def one_line(text: str) -> str:
-    """The text with everything that is not printable escaped: what a device sent may hold anything."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """The text on one line of a sensible length, everything that is not printable escaped.
+
+    What a device sent may hold anything, and any amount of it.
+    """
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:SHOWN])
+    return shown if len(text) <= SHOWN else f"{shown}... ({len(text)} characters)"
 
 
 def describe(exc: Optional[BaseException]) -> str:
     """One line of text for a log: the kind of the error, its message, and the addresses it came from."""
     if exc is None:
         return "no error"
-    text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    message = str(exc)
+    text = one_line(f"{type(exc).__name__}: {message}" if message else type(exc).__name__)
     if isinstance(exc.__cause__, AddressErrors):
-        text += f" ({exc.__cause__})"
-    return one_line(text)
+        text += one_line(f" ({exc.__cause__})")
+    return text
 
 
 def own_copy(exc: BaseException) -> BaseException:

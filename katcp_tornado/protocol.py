@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .errors import ProtocolError
+from .errors import ProtocolError, one_line
 
 _VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})(?:-([A-Za-z0-9]*))?")
 #: The major versions that we speak.
@@ -30,10 +30,10 @@ class ProtocolFlags(NamedTuple):
         """
         match = _VERSION.fullmatch(text)
         if match is None:
-            raise ProtocolError(f"the protocol version {text!r} cannot be read", text)
+            raise ProtocolError(one_line(f"cannot be read as a protocol version: {text!r}"), text)
         major, minor, letters = match.groups()
         if int(major) not in MAJORS:
-            raise ProtocolError(f"the device speaks KATCP {text}, we speak versions 4 and 5", text)
+            raise ProtocolError(one_line(f"the device speaks KATCP {text}, we speak versions 4 and 5"), text)
         return cls(int(major), int(minor), frozenset(letters or ""))
 
     def supports(self, flag: str) -> bool:

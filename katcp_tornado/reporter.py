@@ -12,7 +12,7 @@ import logging
 from typing import Any, Optional
 
 from .codec import RawMessage
-from .errors import describe
+from .errors import describe, one_line
 from .message import Message
 from .protocol import ProtocolFlags
 from .timers import Timer
@@ -106,7 +106,7 @@ class Reporter:
         if self._due(kind):
             more = self._suppressed.pop(kind, 0)
             suffix = f" (and {more} more since the last such line)" if more else ""
-            logger.log(level, "%s: %s%s", self._name, text % args, suffix)
+            logger.log(level, "%s: %s%s", self._name, one_line(text % args), suffix)
         else:
             self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
 

@@ -25,19 +25,27 @@ from typing import Any, Callable, Optional, Protocol, Union
 
 from . import codec
 from .codec import RawMessage
-from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge, WriteBufferFull
+from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge, WriteBufferFull, one_line
 from .lanes import Entry, Lanes
-from .message import MAX_MID, Message, printable
+from .message import MAX_MID, Message
 from .protocol import V4, ProtocolFlags
 from .stats import Counters
 
 #: Longest line, and most bytes in all, that are accepted before the protocol version is known.
 GREETING_LINE = 64 * 1024
 GREETING_TOTAL = 1024 * 1024
-#: So many names are kept in `Session.versions`.
+#: So many names are kept in `Session.versions`, each with so many versions.
 MAX_VERSIONS = 64
+MAX_WORDS = 16
+#: Most bytes that are kept of each, and of the reason of a ``#disconnect``.
+MAX_TEXT = 4096
 
 _LINE = re.compile(rb"[^\r\n]*[\r\n]?")
+
+
+def _words(raw: RawMessage) -> list[str]:
+    """The first arguments as text, as far as they are kept."""
+    return [word[:MAX_TEXT].decode("utf-8", "backslashreplace") for word in raw.arguments[:MAX_WORDS]]
 
 
 class Owner(Protocol):
@@ -345,7 +353,7 @@ class Session:
             self._decide(V4)
 
     def _version_connect(self, raw: RawMessage) -> None:
-        words = [word.decode("utf-8", "backslashreplace") for word in raw.arguments]
+        words = _words(raw)
         if not words:
             return
         self._keep_version(words[0], words[1:])
@@ -363,7 +371,7 @@ class Session:
 
     def _v4_greeting(self, raw: RawMessage) -> None:
         name = raw.name.decode("ascii")
-        self._keep_version(name, [word.decode("utf-8", "backslashreplace") for word in raw.arguments])
+        self._keep_version(name, _words(raw))
         if self._announced or raw.name in self._v4:
             return
         self._v4.add(raw.name)
@@ -391,8 +399,8 @@ class Session:
         self._doubtful.clear()
 
     def _disconnect(self, raw: RawMessage) -> None:
-        reason = b" ".join(raw.arguments).decode("utf-8", "backslashreplace")
-        self._leaving = DeviceDisconnected(f"the device disconnected us: {printable(reason.encode())}", reason)
+        reason = b" ".join(raw.arguments)[:MAX_TEXT].decode("utf-8", "backslashreplace")
+        self._leaving = DeviceDisconnected(one_line(f"the device disconnected us: {reason}"), reason)
 
     _OWN: dict[bytes, Callable[[Session, RawMessage], None]] = {
         b"version-connect": _version_connect,

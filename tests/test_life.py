@@ -56,6 +56,7 @@ from katcp_tornado import (
     WaitTimeout,
     WriteBufferFull,
 )
+from katcp_tornado.link import Link
 from katcp_tornado.states import TRANSITIONS
 from katcp_tornado.testing import (
     Banner,
@@ -230,6 +231,25 @@ VARIED = {
 seen: collections.Counter[str] = collections.Counter()
 
 
+class Loop(VirtualTimeLoop):
+    """Remembers the timers of sleeping links."""
+
+    def initialize(self, **kwargs: Any) -> None:  # type: ignore[override]
+        super().initialize(**kwargs)
+        self.sleeps: list[tuple[Link, Any]] = []
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> object:
+        handle: Any = super().call_later(delay, callback, *args, **kwargs)
+        if isinstance(getattr(callback, "__self__", None), Link):
+            self.sleeps.append((callback.__self__, handle))  # type: ignore[attr-defined]
+        return handle
+
+    def asleep(self, link: Link) -> int:
+        """How many timers will wake this link."""
+        self.sleeps = [(who, handle) for who, handle in self.sleeps if handle._scheduled and not handle.cancelled()]
+        return sum(who is link for who, _ in self.sleeps)
+
+
 class Mischief(Exception):
     """What the callbacks of the test raise."""
 
@@ -382,7 +402,7 @@ class Life(RuleBasedStateMachine):
         self.flaws = flaws
         self.bad = bad
         self.descriptors = len(os.listdir("/proc/self/fd"))
-        self.io_loop = VirtualTimeLoop()
+        self.io_loop = Loop()
         self.loop: Any = self.io_loop.asyncio_loop
         self.loop.set_exception_handler(lambda _, context: errors.append(f"{context}"))
         self.device = Device()
@@ -842,6 +862,7 @@ class Life(RuleBasedStateMachine):
         else:
             wanted = {State.SLEEPING: "timer", State.CONNECTING: "attempt"}.get(state, "stream")
             assert held == {wanted}
+        assert self.io_loop.asleep(link) == (state is State.SLEEPING)
         assert (client.protocol is not None) is client.is_connected
         assert client.is_connected is (state is State.CONNECTED)
         assert (client.stats.next_attempt_in is not None) is (state is State.SLEEPING)

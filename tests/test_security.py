@@ -319,7 +319,7 @@ async def test_a_reason_to_disconnect_in_the_log(device, lines, before):
     await client.wait_closed()
     assert isinstance(client.last_exc, DeviceDisconnected) and client.last_exc.reason == EVIL
     line = one_with(lines, "the device disconnected us")
-    assert "\\x1b[31mred\\x0d\\x0aWARNING" in line
+    assert "\\x1b[31mred\\r\\nWARNING" in line
     assert repr(client).isprintable()
     with pytest.raises(NotConnected) as caught:
         await client.request("x")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from katcp_tornado import DeviceDisconnected, LineTooLong, Message, ProtocolError, ReplyTooLarge, WriteBufferFull
 from katcp_tornado.codec import RawMessage
 from katcp_tornado.protocol import V4, ProtocolFlags
-from katcp_tornado.session import GREETING_LINE, GREETING_TOTAL, MAX_VERSIONS, Session
+from katcp_tornado.session import GREETING_LINE, GREETING_TOTAL, MAX_TEXT, MAX_VERSIONS, MAX_WORDS, Session
 from katcp_tornado.stats import Counters
 
 V5 = b"#version-connect katcp-protocol 5.1-MIB\n"
@@ -493,13 +493,13 @@ def test_disconnect_lets_the_rest_of_the_chunk_through() -> None:
     assert cause.reason == "going home"
 
 
-@pytest.mark.parametrize(("arguments", "reason"), [(b"", ""), (b" \\@", ""), (b" \xff\xc3\xa9", "\\xff\xe9")])
+@pytest.mark.parametrize(("arguments", "reason"), [(b"", ""), (b" \\@", ""), (b" \xff\xc3\xa9\\e", "\\xff\xe9\x1b")])
 def test_reasons(arguments: bytes, reason: str) -> None:
     owner = connected()
     owner.session.receive(b"#disconnect" + arguments + b"\n")
     assert isinstance(owner.lost[0], DeviceDisconnected)
     assert owner.lost[0].reason == reason
-    assert str(owner.lost[0]).isascii()
+    assert str(owner.lost[0]).isprintable()
 
 
 def test_a_callback_that_closes_stops_the_chunk() -> None:
@@ -653,3 +653,16 @@ def test_ids_that_were_assumed_rightly_leave_nothing() -> None:
     owner.session.receive(V5)
     assert list(owner.session.pending()) == []
     assert owner.request("echo").mid == 2
+
+
+def test_what_a_device_says_of_itself_is_kept_in_moderation() -> None:
+    owner = connected()
+    owner.session.receive(b"#version-connect big " + b"x" * 100_000 + b" y" * 1000 + b"\n")
+    assert len(owner.session.versions["big"]) == MAX_WORDS - 1
+    assert len(owner.session.versions["big"][0]) == MAX_TEXT
+    owner.session.receive(b"#disconnect " + b"\\e" * 200_000 + b"\n")
+    (cause,) = owner.lost
+    assert isinstance(cause, DeviceDisconnected)
+    assert cause.reason == "\x1b" * MAX_TEXT
+    assert len(str(cause)) < 10_000
+    assert str(cause).isprintable()

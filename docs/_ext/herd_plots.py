@@ -63,8 +63,8 @@ def _panels(figure: Any, server: herd.Server, until: float, width: float, back: 
         failed = [attempt.when for attempt in attempts if not attempt.success]
         succeeded = [attempt.when for attempt in attempts if attempt.success]
         if failed:
-            panel.hist(failed, bins, color=colour, alpha=0.35, label="refused")
-        panel.hist(succeeded, bins, color=colour, label="connected")
+            panel.hist(failed, bins, histtype="stepfilled", color=colour, alpha=0.35, label="refused")
+        panel.hist(succeeded, bins, histtype="stepfilled", color=colour, label="connected")
         panel.set_title(name, loc="left", fontsize=11, fontweight="bold", color=colour)
         panel.set_ylabel(f"attempts in {'1 s' if width == 1 else f'{width * 1000:g} ms'}")
         panel.set_xlim(0, until)
