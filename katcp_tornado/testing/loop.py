@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,14 +19,12 @@ __all__ = ["VirtualTimeLoop"]
 #: The wall clock of a new loop: 2020-09-13 12:26:40 UTC.
 EPOCH = 1_600_000_000.0
 
-# The kernel delivers over loopback and socketpairs before send() returns: not once in 40,000 sends and 3,000
-# connects, with 32 busy processes for each processor, was there anything to wait for. It may put the delivery off
-# after a burst, though. So before a jump that follows traffic, give it this long, in real seconds.
-_SETTLE = 20e-6
-# A connect, though, has been seen to be refused 12 ms late on a busy machine. So one that has just begun gets longer;
-# only a black hole makes a test wait for all of it.
-_CONNECT = 0.01
-# The same before giving up altogether, where it does not matter how long it takes.
+# What is sent over loopback is nearly always there when send() returns, but a busy kernel puts it off, by 12 ms in one
+# case seen. So before a jump that follows traffic the loop sends itself a datagram, so many times, and waits for it: it
+# queues behind what was sent before (a connect takes three such steps). At most so long, in real seconds, each.
+_ROUNDS = 3
+_ROUND = 0.05
+# How long to wait before giving up altogether, where it does not matter how long it takes.
 _LAST_CHANCE = 0.05
 
 _Events = list[tuple[selectors.SelectorKey, int]]
@@ -82,19 +81,28 @@ class _Selector(selectors.DefaultSelector):
     def __init__(self, clock: _Clock) -> None:
         super().__init__()
         self._clock = clock
-        self._traffic = False  # events since the last jump
-        self._connecting: set[int] = set()  # those that wait to be writable, new since the last jump
+        self._traffic = False  # events, or sockets that are new, since the last jump
+        self._marker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._marker.bind(("127.0.0.1", 0))
+        self._marker.settimeout(_ROUND)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = super().register(fileobj, events, data)
-        if events == selectors.EVENT_WRITE:
-            self._connecting.add(key.fd)
-        return key
+        self._traffic = True
+        return super().register(fileobj, events, data)
 
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        key = super().unregister(fileobj)
-        self._connecting.discard(key.fd)
-        return key
+    def close(self) -> None:
+        self._marker.close()
+        super().close()
+
+    def _settle(self) -> None:
+        """Let what is on its way over loopback arrive."""
+        marker = self._marker
+        try:
+            for _ in range(_ROUNDS):
+                marker.sendto(b"?", marker.getsockname())
+                marker.recv(1)
+        except OSError:  # there is no loopback, or it is very slow
+            time.sleep(_ROUND)
 
     def select(self, timeout: Optional[float] = None) -> _Events:
         events = super().select(0)
@@ -103,12 +111,10 @@ class _Selector(selectors.DefaultSelector):
             return events
         if not self._clock.jumps:
             return super().select(timeout)
-        if self._traffic or self._connecting:
-            patience = _CONNECT if self._connecting else 0
+        if self._traffic:
             self._traffic = False
-            self._connecting.clear()
-            time.sleep(_SETTLE)
-            events = super().select(patience)
+            self._settle()
+            events = super().select(0)
             if events:
                 self._traffic = True
                 return events

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable
 
+import fault_table
 import pytest
 from fault_tools import LONGEST, Relay, Witness, descriptors, script
 from tornado.ioloop import IOLoop
@@ -45,7 +48,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             _running[marker.args] = script(*marker.args)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    fault_table.note(report)
+
+
 def pytest_sessionfinish() -> None:
+    path = os.environ.get("KATCP_TORNADO_FAULT_TABLE")
+    if path:
+        fault_table.write(Path(path))
     for process in _running.values():
         process.kill()
         process.communicate()
