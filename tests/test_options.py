@@ -20,7 +20,7 @@ from katcp_tornado.options import Options, check_address, seconds
 
 HUGE = pytest.param(10**400, id="huge")
 MIB = 1024**2
-#: The defaults that API.md promises.
+#: The defaults that are promised.
 PROMISED: dict[str, Any] = {
     "auto_reconnect": True,
     "backoff": Backoff(),
