@@ -134,14 +134,20 @@ def descriptors() -> dict[int, str]:
 
 
 def syn_sent(port: int) -> int:
-    """How many sockets of this machine are in SYN-SENT to this port."""
-    count = 0
+    """How many sockets of this process are in SYN-SENT to this port."""
+    own = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that lists them has gone
+            own.add(os.readlink(f"/proc/self/fd/{fd}"))
+    found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError), open(table) as lines:
             for line in list(lines)[1:]:
-                _, _, remote, state, *_ = line.split()
-                count += state == "02" and int(remote.rpartition(":")[2], 16) == port
-    return count
+                _, _, remote, state, *rest = line.split()
+                name = f"socket:[{rest[5]}]"
+                if state == "02" and int(remote.rpartition(":")[2], 16) == port and name in own:
+                    found.add(name)
+    return len(found)
 
 
 @contextlib.contextmanager
