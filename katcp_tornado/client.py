@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import ssl
 import warnings
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, Union
 
 from tornado.ioloop import IOLoop
 from tornado.netutil import Resolver
 
+from . import readings
 from .backoff import Backoff
 from .errors import describe
+from .hints import Hints
 from .ledger import DEFAULT
 from .link import Link
 from .message import Message, encode_name
-from .options import Options, check_address, seconds
+from .options import DEFAULTS, Options, check_address, seconds
 from .protocol import ProtocolFlags
 from .requests import Reply
+from .sampling import Sampling
+from .sensor_types import Reading, SensorInfo
 from .states import State
 from .stats import Stats
+from .strategies import Strategy
+from .subscriptions import Subscription, as_names
+from .values import decoder
+from .watcher import SensorWatcher
 
 C = TypeVar("C", bound="Client")
-_DEFAULTS = Options()
 
 
 class Client:
@@ -58,6 +67,8 @@ class Client:
     :arg max_reply: so many bytes of informs are collected for one request.
     :arg assume_protocol: a `.ProtocolFlags`, for a device that does not send its version: the client is connected
         as soon as TCP (and TLS) is up.
+    :arg timeout_hints: use what the device answers to ``?request-timeout-hint`` (flag T), asked on each connection, as
+        the deadlines of requests that are given none of their own [section 5.1].
     :arg ssl_options: an `ssl.SSLContext`: speak TLS.
     :arg resolver: a `tornado.netutil.Resolver`, in place of the system's look-up in a thread.
     :arg io_loop: the IOLoop to live on; by default the current one.
@@ -75,18 +86,19 @@ class Client:
         port: Union[int, str],
         *,
         auto_reconnect: bool = True,
-        backoff: Backoff = _DEFAULTS.backoff,
-        connect_timeout: Optional[float] = _DEFAULTS.connect_timeout,
-        handshake_timeout: Optional[float] = _DEFAULTS.handshake_timeout,
-        request_timeout: Optional[float] = _DEFAULTS.request_timeout,
+        backoff: Backoff = DEFAULTS.backoff,
+        connect_timeout: Optional[float] = DEFAULTS.connect_timeout,
+        handshake_timeout: Optional[float] = DEFAULTS.handshake_timeout,
+        request_timeout: Optional[float] = DEFAULTS.request_timeout,
         watchdog: Optional[float] = None,
-        watchdog_timeout: float = _DEFAULTS.watchdog_timeout,
+        watchdog_timeout: float = DEFAULTS.watchdog_timeout,
         keepalive: bool = True,
-        drain_timeout: Optional[float] = _DEFAULTS.drain_timeout,
-        limit: int = _DEFAULTS.limit,
-        max_write_buffer: int = _DEFAULTS.max_write_buffer,
-        max_reply: int = _DEFAULTS.max_reply,
+        drain_timeout: Optional[float] = DEFAULTS.drain_timeout,
+        limit: int = DEFAULTS.limit,
+        max_write_buffer: int = DEFAULTS.max_write_buffer,
+        max_reply: int = DEFAULTS.max_reply,
         assume_protocol: Optional[ProtocolFlags] = None,
+        timeout_hints: bool = False,
         ssl_options: Optional[ssl.SSLContext] = None,
         resolver: Optional[Resolver] = None,
         io_loop: Optional[IOLoop] = None,
@@ -94,7 +106,7 @@ class Client:
         number = check_address(host, port)
         if io_loop is not None and not isinstance(io_loop, IOLoop):
             raise TypeError(f"io_loop must be an IOLoop or None, not {type(io_loop).__name__}")
-        options = Options(
+        options = Options.of(
             auto_reconnect=auto_reconnect,
             backoff=backoff,
             connect_timeout=connect_timeout,
@@ -108,13 +120,15 @@ class Client:
             max_write_buffer=max_write_buffer,
             max_reply=max_reply,
             assume_protocol=assume_protocol,
+            timeout_hints=timeout_hints,
             ssl_options=ssl_options,
             resolver=resolver,
         )
-        if options == _DEFAULTS:
-            options = _DEFAULTS  # which most clients can share
         # The link knows nothing of its client, so that a client that nobody holds any more can be collected.
         self._link = Link(host, number, options, io_loop if io_loop is not None else IOLoop.current())
+        self._lazy_sampling: Optional[Sampling] = None
+        if options.timeout_hints:
+            Hints(self._link)
 
     @classmethod
     def connect(
@@ -415,6 +429,89 @@ class Client:
     def remove_inform_callback(self, name: str, callback: Callable[..., Any]) -> None:
         """Undo `add_inform_callback`. Raises `ValueError` for what was never added."""
         self._link.listeners.remove_inform(name, callback)
+
+    # Sensors
+
+    def sensor_list(self, name: Optional[str] = None) -> asyncio.Future[list[SensorInfo]]:
+        """What sensors the device has: a Future of a list of `.SensorInfo` [section 7.2].
+
+        :arg name: of one sensor, or a regular expression between slashes; all sensors by default.
+
+        Raises what `request` raises; most devices answer ``fail`` for a sensor that they do not have, some with an
+        empty list.
+        """
+        return readings.sensor_list(self._link, name)
+
+    def sensor_reading(self, name: str, type: Any = None) -> asyncio.Future[Reading]:
+        """What a sensor says now: a Future of a `.Reading` [section 7.2].
+
+        :arg type: the Python type of its value, such as an `enum.Enum` for a discrete sensor; by default that of the
+            device's own type, which is then asked for, too: int, float, bool, `.Timestamp`, `.Address`, str for
+            ``discrete`` and ``lru``, bytes for ``string`` and types that are not of the guidelines.
+
+        Raises what `request` raises, `.SensorNotFound` if the answer is not about this sensor, and
+        `.SensorValueError` (a `ValueError`) if its value is none of that type.
+        """
+        return readings.sensor_reading(self._link, name, type)
+
+    def sensor_value(self, name: str, type: Any = None) -> asyncio.Future[Any]:
+        """As `sensor_reading`, but a Future of the value alone.
+
+        Raises `.SensorValueError` (a `ValueError`) also if the sensor's status says that it has no valid value.
+        """
+        return readings.sensor_value(self._link, name, type)
+
+    def subscribe(
+        self,
+        names: Union[str, Iterable[str]],
+        callback: Optional[Callable[[Reading], Any]] = None,
+        *,
+        strategy: str = "auto",
+        params: Iterable[Any] = (),
+        type: Any = None,
+    ) -> Subscription:
+        """Have sensors sampled, now and after every reconnection: a `.Subscription` [section 7.1].
+
+        Legal at any time, connected or not. The library alone sends ``?sensor-sampling``, in bulk where the device
+        can do that.
+
+        :arg names: of one sensor, or of many.
+        :arg callback: called with each `.Reading` of each of the sensors, and with one of status UNREACHABLE, without
+            a value, when the link is lost, or the device has lost the sensor.
+        :arg strategy: ``auto``, ``event``, ``differential``, ``differential-rate``, ``period``, ``event-rate``,
+            ``none``, or whatever else the device knows.
+        :arg params: the parameters of the strategy, all times in seconds, with v4 devices, too.
+        :arg type: as for `sensor_reading`.
+
+        Of two subscriptions to one sensor, the newer one's strategy is in force while it lives; both get every update.
+        """
+        wanted = Strategy.make(strategy, params)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be callable or None, not {builtins.type(callback).__name__}")
+        if type is not None:
+            decoder(type)
+        return Subscription(self._sampling, as_names(names), callback, wanted, type)
+
+    def add_sensor_watcher(self, watcher: SensorWatcher) -> None:
+        """Let a `.SensorWatcher` of this client mirror the sensors; legal at any time. No effect if it does."""
+        _check_watcher(watcher).attach(self._sampling)
+
+    def remove_sensor_watcher(self, watcher: SensorWatcher) -> None:
+        """Undo `add_sensor_watcher`: its sensors are removed from it. Raises `ValueError` if it was never added."""
+        _check_watcher(watcher).detach(self._sampling)
+
+    @property
+    def _sampling(self) -> Sampling:
+        """Made when it is first needed: most of it is state."""
+        if self._lazy_sampling is None:
+            self._lazy_sampling = Sampling(self._link)
+        return self._lazy_sampling
+
+
+def _check_watcher(watcher: SensorWatcher) -> SensorWatcher:
+    if not isinstance(watcher, SensorWatcher):
+        raise TypeError(f"watcher must be a SensorWatcher, not {type(watcher).__name__}")
+    return watcher
 
 
 class _Connecting(asyncio.Future):  # type: ignore[type-arg]

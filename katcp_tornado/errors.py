@@ -12,6 +12,8 @@
      +-- InvalidReply                                   the device said "invalid", or nothing we know
      +-- ProtocolError        (ValueError)              the peer does not speak our KATCP
      |    +-- LineTooLong                               a line over the limit
+     +-- SensorNotFound       (LookupError)             the device has no such sensor
+     +-- SensorValueError     (ValueError)              a sensor has no valid value
      +-- DeviceDisconnected   (ConnectionResetError)    #disconnect, or end of file
      +-- AddressErrors                                  what went wrong with each address of a host
      +-- timeouts (TimeoutError, and tornado.util.TimeoutError)
@@ -112,6 +114,14 @@ class FailReply(_Refusal):
 
 class InvalidReply(_Refusal):
     """The device answered ``invalid``, or anything that is neither ``ok`` nor ``fail`` [section 2]."""
+
+
+class SensorNotFound(KatcpError, LookupError):
+    """The device has answered, but not of this sensor."""
+
+
+class SensorValueError(KatcpError, ValueError):
+    """The sensor has no valid value now, or what the device sent is none of its type."""
 
 
 class ProtocolError(KatcpError, ValueError):

@@ -59,7 +59,6 @@ class Link:
         "_last_rx",
         "_patience",
         "_probe",
-        "_reporter",
         "_since",
         "_sleep",
         "_sleep_until",
@@ -76,6 +75,7 @@ class Link:
         "loop",
         "options",
         "port",
+        "reporter",
         "session",
         "state",
     )
@@ -92,8 +92,8 @@ class Link:
         self.session: Optional[Session] = None
         self.ledger = Ledger(self)
         self.address = address_text(host, port)
-        self._reporter = Reporter(self.loop, self.address)
-        self.listeners = Listeners(self.loop, self._reporter.misfit)
+        self.reporter = Reporter(self.loop, self.address)
+        self.listeners = Listeners(self.loop, self.reporter.misfit)
         self._since: float = self.loop.time()
         self._last_rx: Optional[float] = None
         self._failures = 0
@@ -231,17 +231,17 @@ class Link:
         options = self.options
         if options.watchdog is not None:
             self._watchdog = Watchdog(self.loop, self, options.watchdog, options.watchdog_timeout)
-        self._reporter.connected(self.session.protocol)
+        self.reporter.connected(self.session.protocol)
         self._move(State.CONNECTED, "connected")
 
     def session_lost(self, cause: Exception) -> None:
         self._down(cause)
 
     def session_malformed(self, error: ValueError) -> None:
-        self._reporter.malformed(error)
+        self.reporter.malformed(error)
 
     def session_unknown(self, raw: RawMessage) -> None:
-        self._reporter.unknown(raw)
+        self.reporter.unknown(raw)
 
     def bytes_in(self) -> int:
         return self.counters.bytes_in
@@ -301,12 +301,12 @@ class Link:
             self.counters.disconnects[name] = self.counters.disconnects.get(name, 0) + 1
         delay: Optional[float] = None
         if closing:
-            self._reporter.closed()
+            self.reporter.closed()
         else:
             self._failures = 0 if stable else self._failures + 1
             self._history = [*self._history[1 - HISTORY :], Failure(self._wall(now), cause, connected)]
             delay = self._next_delay()
-            self._reporter.lost(cause, connected=connected, delay=delay)
+            self.reporter.lost(cause, connected=connected, delay=delay)
         if delay is not None:
             self._sleep_for(delay)
         self.ledger.lose(entries, cause)
@@ -409,6 +409,12 @@ class Link:
     def is_disconnected(self) -> bool:
         """Whether there is no link."""
         return self.state is not State.CONNECTED
+
+    @property
+    def major(self) -> int:
+        """The major protocol version of this connection; 5 while it is not known."""
+        protocol = self.session.protocol if self.session is not None else None
+        return protocol.major if protocol is not None else 5
 
     @property
     def next_attempt_in(self) -> Optional[float]:

@@ -41,7 +41,7 @@ class Listeners:
     :arg misfit: told of an inform whose arguments do not fit a callback.
     """
 
-    __slots__ = ("_informs", "_kinds", "_loop", "_misfit", "_tasks", "informs")
+    __slots__ = ("_informs", "_kinds", "_loop", "_misfit", "_own", "_own_informs", "_tasks", "informs")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, misfit: Callable[[RawMessage, Callback, Exception], None]
@@ -49,7 +49,9 @@ class Listeners:
         self._loop = loop
         self._misfit = misfit
         self._kinds: dict[str, tuple[Callback, ...]] = {}
-        self._informs: dict[bytes, list[Callback]] = {}
+        self._own: tuple[Callable[[Event], None], ...] = ()
+        self._own_informs: dict[bytes, tuple[Callable[[RawMessage], None], ...]] = {}
+        self._informs: dict[bytes, list[tuple[Callback, dict[int, Callable[[RawMessage], None]]]]] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
         #: For each major version, from the name of an inform to functions that take the raw message.
         self.informs: dict[int, dict[bytes, tuple[Callable[[RawMessage], None], ...]]] = {m: {} for m in MAJORS}
@@ -62,34 +64,49 @@ class Listeners:
     def remove(self, kind: str, callback: Callback) -> None:
         """Undo one `add`. Raises `ValueError` if there was none."""
         callbacks = list(self._kinds.get(kind, ()))
-        _remove(callbacks, callback, f"{kind} callback")
+        del callbacks[_index(callbacks, callback, f"{kind} callback")]
         self._kinds[kind] = tuple(callbacks)
+
+    def add_own(self, listener: Callable[[Event], None]) -> None:
+        """Tell a part of the library of every event, before any user's callback."""
+        self._own = (*self._own, listener)
 
     def add_inform(self, name: str, callback: Callback) -> None:
         """Call *callback*, as it is annotated, with every asynchronous inform of this name."""
         _check(callback)
         key = encode_name(name)
         adapted = {major: self._guard(adapt(callback, major), callback, name) for major in MAJORS}
-        self._informs.setdefault(key, []).append(callback)
-        for major, function in adapted.items():
-            self.informs[major][key] = (*self.informs[major].get(key, ()), function)
+        self._informs.setdefault(key, []).append((callback, adapted))
+        self._change_inform(key)
 
     def remove_inform(self, name: str, callback: Callback) -> None:
         """Undo one `add_inform`. Raises `ValueError` if there was none."""
         key = encode_name(name)
-        callbacks = self._informs.get(key, [])
-        index = _remove(callbacks, callback, f"callback of #{name}")
-        for functions in self.informs.values():
-            functions[key] = functions[key][:index] + functions[key][index + 1 :]
-            if not callbacks:
+        entries = self._informs.get(key, [])
+        index = _index([known for known, _ in entries], callback, f"callback of #{name}")
+        del entries[index]
+        self._change_inform(key)
+
+    def add_own_inform(self, name: str, function: Callable[[RawMessage], None]) -> None:
+        """Call a part of the library with every asynchronous inform of this name, before any user's callback."""
+        key = encode_name(name)
+        self._own_informs[key] = (*self._own_informs.get(key, ()), function)
+        self._change_inform(key)
+
+    def _change_inform(self, key: bytes) -> None:
+        own, entries = self._own_informs.get(key, ()), self._informs.get(key, ())
+        for major, functions in self.informs.items():
+            functions[key] = (*own, *(adapted[major] for _, adapted in entries))
+            if not functions[key]:
                 del functions[key]
-        if not callbacks:
-            del self._informs[key]
+        if not entries:
+            self._informs.pop(key, None)
 
     def calls(self, event: Event) -> Iterator[tuple[Callback, tuple[Any, ...]]]:
-        """Whom to call of *event*, and with what: those of now, the state listeners first."""
+        """Whom to call of *event*, and with what: those of now, the library's own first, then the state listeners."""
+        own: list[tuple[Callback, tuple[Any, ...]]] = [(listener, (event,)) for listener in self._own]
         state = [(callback, (event.old, event.new)) for callback in self._kinds.get("state", ())]
-        return iter(state + [(callback, event.args) for callback in self._kinds.get(event.kind or "", ())])
+        return iter(own + state + [(callback, event.args) for callback in self._kinds.get(event.kind or "", ())])
 
     def call(self, callback: Callback, *args: Any) -> None:
         """Call a user's function; what it raises is logged, and an awaitable that it returns is run as a task."""
@@ -140,11 +157,9 @@ def _check(callback: Callback) -> None:
         raise TypeError(f"callback must be callable, not {type(callback).__name__}")
 
 
-def _remove(callbacks: list[Callback], callback: Callback, what: str) -> int:
-    """Take the first *callback* out of the list, and tell where it stood."""
+def _index(callbacks: list[Callback], callback: Callback, what: str) -> int:
+    """Where *callback* stands first. Raises `ValueError` if it does not."""
     try:
-        index = callbacks.index(callback)
+        return callbacks.index(callback)
     except ValueError:
         raise ValueError(f"{callback!r} is no {what}") from None
-    del callbacks[index]
-    return index

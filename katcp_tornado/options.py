@@ -89,6 +89,7 @@ class Options:
     max_write_buffer: int = 16 * 1024**2
     max_reply: int = 256 * 1024**2
     assume_protocol: Optional[ProtocolFlags] = None
+    timeout_hints: bool = False
     ssl_options: Optional[ssl.SSLContext] = None
     resolver: Optional[Resolver] = None
 
@@ -101,7 +102,7 @@ class Options:
         object.__setattr__(self, "watchdog_timeout", watchdog_timeout)
         for name in ("limit", "max_write_buffer", "max_reply"):
             size(name, getattr(self, name))
-        for name in ("auto_reconnect", "keepalive"):
+        for name in ("auto_reconnect", "keepalive", "timeout_hints"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be a bool, not {type(getattr(self, name)).__name__}")
         kind("assume_protocol", self.assume_protocol, ProtocolFlags)
@@ -110,3 +111,13 @@ class Options:
         assumed = self.assume_protocol
         if assumed is not None and assumed.major not in MAJORS:
             raise ValueError(f"assume_protocol must have major version 4 or 5, not {assumed.major}")
+
+    @staticmethod
+    def of(**given: Any) -> Options:
+        """As `Options`, but what is a default itself is not checked again, and all that are defaults are one object."""
+        other = {name: value for name, value in given.items() if value is not _defaults[name]}
+        return Options(**other) if other else DEFAULTS
+
+
+DEFAULTS = Options()
+_defaults = vars(DEFAULTS)

@@ -97,6 +97,14 @@ class Reporter:
         text = "#%s does not fit its callback %r: %s: %s"
         self._limited(f"misfit #{name}", logging.WARNING, text, name, callback, error, Message.wrap(raw))
 
+    def nonsense(self, message: Message, error: Exception) -> None:
+        """An inform came whose arguments are not what they should be."""
+        self._limited(f"nonsense #{message.name}", logging.WARNING, "#%s: %s: %s", message.name, error, message)
+
+    def refused(self, what: str, error: BaseException) -> None:
+        """The device does not do something that is wanted for as long as it takes."""
+        self._limited("refused", logging.WARNING, "%s: %s; to be tried again", what, describe(error))
+
     def unknown(self, raw: RawMessage) -> None:
         """A message came that nobody wants."""
         if logger.isEnabledFor(logging.DEBUG):

@@ -34,12 +34,16 @@ LEVELS: list[tuple[str, set[str]]] = [
             "stats",
             "options",
             "sensor_types",
+            "strategies",
         },
     ),
     ("L1 a conversation, without I/O", {"session", "lanes", "informs"}),
-    ("L2 sockets and timers", {"lookup", "dialer", "stream", "requests", "timers", "watchdog"}),
+    ("L2 sockets and timers", {"lookup", "dialer", "stream", "requests", "derived", "timers", "watchdog"}),
     ("L3 the connection", {"listeners", "reporter", "ledger", "link"}),
-    ("L4 what outlives a connection", {"subscriptions", "watcher", "logs", "hints"}),
+    (
+        "L4 what outlives a connection",
+        {"readings", "catalogue", "sampling", "subscriptions", "watcher", "logs", "hints"},
+    ),
     ("L5 the public face", {"client"}),
     ("the names that we promise", {"__init__"}),
     ("L6 on top of the client", {"blocking", "cli"}),
@@ -54,7 +58,8 @@ SIDEWAYS = {
     "requests": {"timers"},
     "watchdog": {"timers"},
     "link": {"listeners", "reporter", "ledger"},
-    "watcher": {"subscriptions"},
+    "sampling": {"catalogue"},
+    "watcher": {"sampling", "subscriptions"},
 }
 
 #: Who may import from a level above: the demonstration runs a FakeDevice.

@@ -1,0 +1,606 @@
+"""Sampling strategies that outlive a connection: the only sender of ``?sensor-sampling`` [section 7].
+
+What is wanted is declared by subscriptions. For each sensor there is an `Item`, which knows what is wanted of it and
+what the device does. Wherever the two may differ, because of a new connection, of a subscription that has come or
+gone, or because the device has said that its sensors have changed, the item joins the queue, and the queue is worked
+off in one way:
+
+    queue -> (the type of its values is looked up) -> ?sensor-sampling -> (a first reading is fetched) -> active
+
+Several sensors with one strategy go in one request where the device has flag B, and several requests at once where
+it has message ids. What the device refuses is kept with the subscription, and joins the queue again after a while.
+What belongs to a connection is forgotten with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Optional, Protocol
+
+from .backoff import Backoff
+from .catalogue import Catalogue
+from .codec import RawMessage
+from .errors import FailReply, InvalidReply
+from .link import Link
+from .listeners import Event
+from .message import Message
+from .requests import Request, Waiter
+from .sensor_types import STATUSES, Reading, SensorStatus, split
+from .states import State
+from .strategies import NONE, Strategy
+from .timers import Timer
+from .values import Timestamp, decoder, encode
+
+if TYPE_CHECKING:
+    from .subscriptions import Subscription
+
+#: So many requests are under way at a time, where the device has message ids.
+WINDOW = 32
+#: So many sensors, and so many bytes of names, go in one request, where the device has flag B.
+PIECE = 500
+PIECE_BYTES = 32 * 1024
+#: So many sensors are read one by one, where the device sends no first reading by itself; for more, all at once.
+FEW = 32
+#: How long to wait before what was refused is tried again.
+RETRY = Backoff(first=1.0, maximum=60.0, minimum=0.5)
+
+_new_reading = tuple.__new__  # what Reading() does, without a call in Python
+
+# What is known of the value of a sensor, on this connection:
+NOTHING, DOUBTFUL, FRESH = range(3)
+
+
+class Item:
+    """A sensor that somebody wants sampled, or that the device still samples."""
+
+    __slots__ = (
+        "alone",
+        "applied",
+        "busy",
+        "changed",
+        "decode",
+        "heard",
+        "last",
+        "name",
+        "queued",
+        "retry",
+        "subscribers",
+        "wire",
+    )
+
+    def __init__(self, name: str, wire: bytes) -> None:
+        self.name = name
+        self.wire = wire
+        #: The subscriptions to it, the newest first.
+        self.subscribers: tuple[Subscription, ...] = ()
+        #: Timestamp, status and value as they came last, on this connection.
+        self.last: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+        self.reset()
+
+    def reset(self) -> None:
+        """Another connection: its device has been told nothing."""
+        #: What the device does; None if that is not known.
+        self.applied: Optional[Strategy] = NONE
+        self.heard = NOTHING
+        #: Of values of the device's own type; None as long as that is not known.
+        self.decode: Optional[Callable[[bytes], Any]] = None
+        self.queued = False
+        #: A request is under way.
+        self.busy = False
+        #: Meanwhile, the device has said that the sensor has changed.
+        self.changed = False
+        #: Do not send it together with others.
+        self.alone = b"," in self.wire
+        #: Try once more what was refused of these.
+        self.retry: tuple[Subscription, ...] = ()
+
+    def wanted(self) -> Strategy:
+        """The strategy of the newest subscription whose strategy was not refused."""
+        for subscription in self.subscribers:
+            if self.name not in subscription.refused or subscription in self.retry:
+                return subscription.wanted
+        return NONE
+
+    def needs_type(self) -> bool:
+        """Whether the device's own type must be known first."""
+        if self.decode is None:
+            for subscription in self.subscribers:
+                if subscription.decode is None:
+                    return True
+        return False
+
+
+def _born(subscription: Subscription) -> int:
+    return subscription.born
+
+
+class Mirror(Protocol):
+    """A subscription to whatever sensors the device has: it follows the catalogue."""
+
+    def catalogue_answered(self, wire: Optional[bytes], error: Optional[BaseException]) -> None: ...
+
+    def state_changed(self) -> None: ...
+
+
+class Sampling:
+    """The sampling strategies of one client."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.catalogue = Catalogue(link, self._changed, self._looked_up)
+        self._items: dict[bytes, Item] = {}
+        self._subscriptions: dict[Subscription, None] = {}
+        self._births = 0
+        self._mirrors: list[Mirror] = []
+        self._retry = Timer(link.loop, self._try_again)
+        self._backoff = replace(RETRY, random=link.options.backoff.random)
+        self._timestamp: Callable[[bytes], Any] = decoder(Timestamp)
+        # Of this connection:
+        self._generation = 0
+        self._begun = False
+        self._queue: deque[Item] = deque()
+        self._untyped: dict[Item, None] = {}
+        self._unread: dict[Item, None] = {}
+        self._in_flight = 0
+        self._pump_due = False
+        self._refusals = 0
+        self._tried = False
+        link.listeners.add_own(self._moved)
+        link.listeners.add_own_inform("sensor-status", self._on_status)
+        if link.is_connected():
+            self._begin()
+
+    # What is wanted
+
+    def add(self, subscription: Subscription, names: Iterable[str]) -> None:
+        """Somebody wants these sensors, besides those that he wants already."""
+        self._births += 1
+        subscription.born = self._births
+        self._subscriptions[subscription] = None
+        subscription.begin(self._link.major)
+        self.extend(subscription, ((name, encode(name)) for name in names))
+
+    def extend(self, subscription: Subscription, names: Iterable[tuple[str, bytes]]) -> None:
+        """Somebody wants these sensors, too; name, and name on the wire."""
+        for name, wire in names:
+            item = self._items.get(wire)
+            if item is None:
+                item = self._items[wire] = Item(name, wire)
+            item.subscribers = tuple(sorted((subscription, *item.subscribers), key=_born, reverse=True))
+            subscription.items[wire] = item
+            subscription.waiting.add(item)
+            self._enqueue(item)
+
+    def shrink(self, subscription: Subscription, wires: Iterable[bytes]) -> None:
+        """Somebody does not want these sensors any longer."""
+        for wire in list(wires):
+            item = subscription.items.pop(wire)
+            item.subscribers = tuple(other for other in item.subscribers if other is not subscription)
+            subscription.waiting.discard(item)
+            subscription.refused.pop(item.name, None)
+            if self._begun:
+                self._enqueue(item)
+            else:
+                self._drop(item)
+        subscription.settled()
+
+    def remove(self, subscription: Subscription) -> None:
+        """Somebody does not want any sensors any longer."""
+        self._subscriptions.pop(subscription, None)
+        self.shrink(subscription, subscription.items)
+
+    def add_mirror(self, mirror: Mirror) -> None:
+        """Tell it what sensors there are, from now on."""
+        self._mirrors.append(mirror)
+        if self._begun and not self.catalogue.complete:
+            self.catalogue.ask(None)
+
+    def remove_mirror(self, mirror: Mirror) -> None:
+        """Undo `add_mirror`."""
+        self._mirrors.remove(mirror)
+
+    def _drop(self, item: Item) -> None:
+        if not item.subscribers and self._items.get(item.wire) is item:
+            del self._items[item.wire]
+
+    # What subscriptions need of the link
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, on which the sampling is being put back."""
+        return self._begun and self._link.is_connected()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client is CLOSED."""
+        return self._link.state is State.CLOSED
+
+    def call(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Call a user's function."""
+        self._link.listeners.call(callback, *args)
+
+    def wait(self, what: str, timeout: Optional[float]) -> Waiter:
+        """A Future that somebody else settles, unless its time is up or the client closed first."""
+        return self._link.ledger.wait(what, None, timeout)
+
+    # Connections come and go
+
+    def _moved(self, event: Event) -> None:
+        if event.kind == "connected" and self._link.is_connected():
+            self._begin()
+        elif event.kind == "disconnected":
+            self._lose()
+        elif event.new is State.CLOSED:
+            self._tell_mirrors()
+
+    def _begin(self) -> None:
+        self._generation += 1
+        self._begun = True
+        major = self._link.major
+        self._timestamp = decoder(Timestamp, major)
+        for subscription in self._subscriptions:
+            subscription.begin(major)
+        for item in self._items.values():
+            self._enqueue(item)
+        if self._mirrors:
+            self.catalogue.ask(None)
+        for subscription in list(self._subscriptions):
+            subscription.settled()  # those to no sensor at all
+        self._tell_mirrors()
+
+    def _lose(self) -> None:
+        """The link is lost: nobody knows what the sensors do, and the device forgets what it was told."""
+        self._generation += 1
+        self._begun = False
+        self._refusals = 0
+        self._tried = False
+        self._retry.cancel()
+        self.catalogue.forget()
+        self._queue.clear()
+        self._untyped.clear()
+        self._unread.clear()
+        self._in_flight = 0
+        lost = [item for item in self._items.values() if item.heard != NOTHING]
+        for item in list(self._items.values()):
+            item.reset()
+            self._drop(item)
+        for subscription in self._subscriptions:
+            subscription.refused.clear()
+            subscription.waiting = set(subscription.items.values())
+        self._unreachable(lost)
+        self._tell_mirrors()
+
+    def _unreachable(self, items: Iterable[Item]) -> None:
+        """Whoever wants one of these hears that its value is not known; first all is noted, then all is told."""
+        now = Timestamp(self._link.io_loop.time())
+        readings: dict[Subscription, list[tuple[Item, Reading]]] = {}
+        for item in items:
+            item.heard = NOTHING
+            for subscription in item.subscribers:
+                reading = Reading(item.name, now, SensorStatus.UNREACHABLE, None)
+                subscription.store(item, reading)
+                readings.setdefault(subscription, []).append((item, reading))
+        for subscription, news in readings.items():
+            subscription.deliver(news)
+
+    def _tell_mirrors(self) -> None:
+        for mirror in list(self._mirrors):
+            mirror.state_changed()
+
+    # The queue
+
+    def _enqueue(self, item: Item) -> None:
+        if self._begun and not item.queued and not item.busy:
+            item.queued = True
+            self._queue.append(item)
+            self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        """Work the queue off in the next turn: what is declared in one turn goes out together."""
+        if not self._pump_due:
+            self._pump_due = True
+            self._link.loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        if not self.connected:
+            return
+        assert self._link.session is not None and self._link.session.protocol is not None
+        protocol = self._link.session.protocol
+        window = WINDOW if protocol.supports("I") else 1
+        piece = PIECE if protocol.supports("B") else 1
+        queue = self._queue
+        while queue and self._in_flight < window:
+            item = queue.popleft()
+            item.queued = False
+            strategy = item.wanted()
+            if item.needs_type() and strategy != NONE and not self._find_type(item):
+                self._untyped[item] = None
+            elif strategy == item.applied:
+                self._accepted(item)
+            else:
+                self._sample(self._gather(item, strategy, piece), strategy)
+        if self._untyped:
+            self.catalogue.ask(next(iter(self._untyped)).wire if len(self._untyped) == 1 else None)
+        if not queue and not self._in_flight and self._unread:
+            self._read_unread()
+
+    def _gather(self, item: Item, strategy: Strategy, most: int) -> list[Item]:
+        """Those at the head of the queue that can go in one request with *item*."""
+        items = [item]
+        size = len(item.wire)
+        queue = self._queue
+        while queue and len(items) < most and not item.alone:
+            other = queue[0]
+            size += 1 + len(other.wire)
+            if size > PIECE_BYTES or other.alone or other.applied == strategy or other.wanted() != strategy:
+                break
+            if other.needs_type() and strategy != NONE and not self._find_type(other):
+                break
+            queue.popleft()
+            other.queued = False
+            items.append(other)
+        return items
+
+    def _sample(self, items: list[Item], strategy: Strategy) -> None:
+        names = b",".join([item.wire for item in items])
+        request = self._link.ledger.request("sensor-sampling", (names, *strategy.arguments(self._link.major)))
+        for item in items:
+            item.busy = True
+        self._in_flight += 1
+        request.add_done_callback(partial(self._sampled, self._generation, items, strategy))
+
+    def _sampled(self, generation: int, items: list[Item], strategy: Strategy, request: Request) -> None:
+        if generation != self._generation:
+            return
+        self._in_flight -= 1
+        error = request.exception()
+        refused = isinstance(error, (FailReply, InvalidReply))
+        for item in items:
+            item.busy = False
+            if item.changed:
+                item.changed = False
+                self._enqueue(item)
+            elif error is None:
+                item.applied = strategy
+                self._accepted(item)
+            elif refused and len(items) > 1:  # all of them, because of one: which one?
+                item.alone = True
+                self._enqueue(item)
+            else:
+                if not refused:  # it may have been executed
+                    item.applied = None
+                self._refused(item, strategy, error)
+            if generation != self._generation:  # a callback has closed the client
+                return
+        self._pump_soon()
+
+    def _accepted(self, item: Item) -> None:
+        """The device does what some time ago was wanted of it."""
+        strategy = item.wanted()
+        if strategy != item.applied:
+            self._enqueue(item)
+            return
+        item.retry = ()
+        in_force = False
+        for subscription in item.subscribers:
+            in_force = in_force or subscription.wanted == strategy
+            if in_force:  # what was refused of older ones does not matter now
+                subscription.refused.pop(item.name, None)
+        if strategy != NONE and item.heard != FRESH:
+            self._unread[item] = None
+            self._pump_soon()
+        else:
+            self._settle(item)
+
+    def _refused(self, item: Item, strategy: Strategy, error: BaseException) -> None:
+        """The device does not do what is wanted of it; perhaps it does what an older subscription wants."""
+        item.retry = tuple(subscription for subscription in item.retry if subscription.wanted != strategy)
+        for subscription in item.subscribers:
+            if subscription.wanted == strategy:
+                subscription.refused[item.name] = error
+        if strategy == NONE:  # the sensor is gone, and its sampling with it
+            item.applied = NONE
+        else:
+            self._link.reporter.refused(f"?sensor-sampling {item.name} {strategy.name}", error)
+            self._try_later()
+        wanted = item.wanted()
+        if wanted == item.applied or (wanted == NONE and item.subscribers):
+            self._settle(item)
+        else:
+            self._enqueue(item)
+        if item.applied is None and item.heard == DOUBTFUL:
+            self._unreachable([item])
+
+    def _settle(self, item: Item) -> None:
+        """All is said of a sensor, for now."""
+        if not item.subscribers:
+            self._drop(item)
+            return
+        generation = self._generation
+        for subscription in item.subscribers:
+            if item in subscription.waiting:
+                subscription.waiting.discard(item)
+                if item.heard == FRESH and not subscription.has(item):  # it has come later than the reading
+                    self._take(item, [subscription], *item.last)
+                    if generation != self._generation:
+                        return
+            if not subscription.waiting:
+                subscription.settled()
+
+    def _try_again(self) -> None:
+        """What was refused may be possible now."""
+        again = False
+        for subscription in self._subscriptions:
+            for item in subscription.items.values() if subscription.refused else ():
+                if item.name in subscription.refused:
+                    again = True
+                    item.retry = item.subscribers
+                    if item.wire not in self.catalogue.infos:  # there was no such sensor: of what type is it now?
+                        item.decode = None
+                    subscription.waiting.add(item)
+                    self._enqueue(item)
+        if self._mirrors and not self.catalogue.complete:
+            again = True
+            self.catalogue.ask(None)
+        self._tried = again
+        if again:
+            self._retry.start(self._backoff.delay(self._refusals))  # by then, perhaps nothing is refused any more
+        else:
+            self._refusals = 0
+
+    def _try_later(self) -> None:
+        """Something was refused, the first thing since all was tried again, or one more."""
+        if self._tried or self._retry.due is None:
+            self._tried = False
+            self._retry.start(self._backoff.delay(self._refusals))
+            self._refusals += 1
+
+    # What the device has
+
+    def _find_type(self, item: Item) -> bool:
+        """Set the type of a sensor's values, if it is known."""
+        info = self.catalogue.infos.get(item.wire)
+        if self.catalogue.asks(item.wire) or (info is None and (item.retry or not self.catalogue.complete)):
+            return False
+        item.decode = bytes if info is None else info.decoder(self._link.major)
+        return True
+
+    def _looked_up(self, wire: Optional[bytes], error: Optional[BaseException]) -> None:
+        """The catalogue has asked for one sensor, or for all."""
+        generation = self._generation
+        for mirror in list(self._mirrors):
+            mirror.catalogue_answered(wire, error)
+            if generation != self._generation:
+                return
+        for item in list(self._untyped):
+            if generation != self._generation:
+                return
+            if (wire is not None and wire != item.wire) or self.catalogue.asks(item.wire):
+                continue
+            del self._untyped[item]
+            if error is not None and item.subscribers:
+                self._refused(item, item.wanted(), error)
+            else:
+                if item.wire not in self.catalogue.infos:
+                    item.decode = bytes  # it is for ?sensor-sampling to say that there is no such sensor
+                self._enqueue(item)
+        if error is not None and self._mirrors:
+            self._try_later()
+
+    def _changed(self, wire: Optional[bytes]) -> None:
+        """The device has said that a sensor, or any number of them, has changed: what was set may be forgotten.
+
+        A sensor that was replaced by one of the same name is no longer sampled, and the device does not say so.
+        """
+        if not self._begun:
+            return
+        items = list(self._items.values()) if wire is None else [self._items[wire]] if wire in self._items else []
+        for item in items:
+            item.changed = item.busy
+            item.applied = None
+            item.decode = None
+            item.retry = item.subscribers
+            item.alone = b"," in item.wire
+            if item.heard == FRESH:
+                item.heard = DOUBTFUL
+            for subscription in item.subscribers:
+                subscription.waiting.add(item)
+            self._enqueue(item)
+        if self._mirrors:
+            self.catalogue.ask(wire)
+            self._tell_mirrors()
+
+    # What the sensors say
+
+    def _on_status(self, raw: RawMessage) -> None:
+        arguments = raw.arguments
+        if len(arguments) == 5:
+            _, _, name, status, value = arguments
+            item = self._items.get(name)
+            if item is not None:
+                item.heard = FRESH
+                item.last = (arguments[0], status, value)
+                self._take(item, item.subscribers, arguments[0], status, value)
+        else:
+            self._take_all(arguments, FRESH)
+
+    def _take_all(self, arguments: Sequence[bytes], least: int) -> None:
+        """Take the readings of a message of several, where less than *least* is known."""
+        for name, status, value in split(arguments):
+            item = self._items.get(name)
+            if item is not None and item.heard <= least:
+                item.heard = FRESH
+                item.last = (arguments[0], status, value)
+                self._take(item, item.subscribers, *item.last)
+
+    def _take(
+        self, item: Item, subscribers: Sequence[Subscription], timestamp: bytes, status: bytes, value: bytes
+    ) -> None:
+        """A reading has come, for these."""
+        generation = self._generation
+        news = []
+        for subscription in subscribers:
+            decode = subscription.decode or item.decode
+            if decode is None:  # it gets a reading once the type is known
+                item.heard = DOUBTFUL
+            else:
+                try:
+                    reading = _new_reading(
+                        Reading, (item.name, self._timestamp(timestamp), STATUSES[status], decode(value))
+                    )
+                except Exception as exc:  # a registered type may raise anything
+                    reading = self._odd(item, timestamp, status, value, exc)
+                subscription.store(item, reading)
+                news.append((subscription, reading))
+        for subscription, reading in reversed(news):
+            subscription.deliver(((item, reading),))
+            if generation != self._generation:  # a callback has closed the client
+                return
+
+    def _odd(self, item: Item, timestamp: bytes, status: bytes, value: bytes, error: Exception) -> Reading:
+        """A reading of what cannot be decoded. That is as it should be only where the status says so."""
+        kind = STATUSES.get(status, SensorStatus.UNKNOWN)
+        try:
+            when = self._timestamp(timestamp)
+        except ValueError:
+            when = Timestamp(self._link.io_loop.time())
+        if kind.valid_value or status not in STATUSES:
+            kind = SensorStatus.UNKNOWN
+            message = Message.inform("sensor-status", timestamp, 1, item.wire, status, value)
+            self._link.reporter.nonsense(message, ValueError(f"sensor {item.name}: {error}"))
+        return Reading(item.name, when, kind, None)
+
+    # First readings, where the device does not send them by itself
+
+    def _read_unread(self) -> None:
+        generation = self._generation
+        unread, self._unread = self._unread, {}
+        items = [item for item in unread if item.heard != FRESH]
+        for item in unread:
+            if item.heard == FRESH:
+                self._settle(item)
+                if generation != self._generation:
+                    return
+        if len(items) > FEW:
+            self._read((), items)
+        else:
+            for item in items:
+                self._read((item.wire,), [item])
+
+    def _read(self, arguments: tuple[bytes, ...], items: list[Item]) -> None:
+        generation = self._generation
+
+        def hear(inform: Message) -> None:
+            if generation == self._generation:
+                self._take_all(inform.arguments, DOUBTFUL)
+
+        def settle(request: Request) -> None:
+            for item in items:
+                if generation == self._generation and not item.queued and not item.busy:
+                    self._settle(item)
+
+        self._link.ledger.request("sensor-value", arguments, on_inform=hear).add_done_callback(settle)
