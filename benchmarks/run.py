@@ -35,6 +35,10 @@ ROWS = [
     Row("informs-read", "the same, arguments read", "us", 1e6, 0.35, 20_000),
     Row("flood", "#sensor-status to a typed callback", "us", 1e6, 0.25, 20_000),
     Row("connect", "connect and close", "us", 1e6, 0.80, 200),
+    Row("watch", "SensorWatcher, nothing to synced, per sensor", "us", 1e6, 0.40, 20_000),
+    Row("restore", "the same restored after a reconnect", "us", 1e6, 0.40, 20_000),
+    Row("update", "update of a watched sensor", "us", 1e6, 0.33, 20_000),
+    Row("watch-memory", "memory of a watched sensor", "kB", 1e-3, 1.0, 1),
     Row("memory", "memory of 1,000 idle clients, each", "kB", 1e-3, 0.04, 1),
 ]
 

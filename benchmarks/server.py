@@ -8,6 +8,11 @@ v5.1 banner and then answers, with ``mid`` the message id of the request:
 ``?flood[mid] N``        ``!flood[mid] ok``, then N asynchronous ``#sensor-status``
 ``?big[mid] N``          a reply with one argument of N bytes
 ``?hold[mid]``           nothing, ever
+``?sensors[mid] N``      ``!sensors[mid] ok``; from now on it has N sensors
+``?update[mid] N``       N asynchronous ``#sensor-status``, of one sensor after the other, then ``!update[mid] ok``
+``?drop[mid]``           closes the connection, without an answer
+``?sensor-list[mid]``    its sensors
+``?sensor-sampling``     a ``#sensor-status`` of each of the sensors, then ``!sensor-sampling[mid] ok``
 anything else            ``!name[mid] ok``, whatever its arguments
 =======================  ====================================================================================
 
@@ -48,6 +53,30 @@ def payload(size: int) -> bytes:
     return b"x" * size
 
 
+@functools.lru_cache(maxsize=2)
+def sensor_names(count: int) -> list[bytes]:
+    """The names of so many sensors."""
+    return [b"device.part-%d.sensor-%06d" % (index % 8, index) for index in range(count)]
+
+
+def sensor_list(head: bytes) -> bytes:
+    """The answer to ``?sensor-list``."""
+    names = sensor_names(Device.sensors)
+    informs = [b"#" + head + b" %b A\\_sensor\\_of\\_the\\_benchmark Hz integer\n" % name for name in names]
+    return b"".join(informs) + b"!%b ok %d\n" % (head, len(names))
+
+
+def readings(names: list[bytes]) -> bytes:
+    """A ``#sensor-status`` of each."""
+    return b"".join([b"#sensor-status 1234567890.123456 1 %b nominal 12345\n" % name for name in names])
+
+
+def updates(count: int) -> bytes:
+    """So many ``#sensor-status``, of one sensor after the other."""
+    names = sensor_names(Device.sensors)
+    return readings((names * (count // len(names) + 1))[:count])
+
+
 def answer(line: bytes) -> bytes:
     """The bytes that a request is answered with."""
     head, _, rest = line.partition(b" ")
@@ -60,6 +89,14 @@ def answer(line: bytes) -> bytes:
         return b"!" + head[1:] + b" ok " + payload(int(rest)) + b"\n"
     if name == b"hold":
         return b""
+    if name == b"sensors":
+        Device.sensors = int(rest)
+    if name == b"sensor-list":
+        return sensor_list(head[1:])
+    if name == b"sensor-sampling":
+        return readings(rest.partition(b" ")[0].split(b",")) + b"!" + head[1:] + b" ok " + rest + b"\n"
+    if name == b"update":
+        return updates(int(rest)) + b"!" + head[1:] + b" ok\n"
     return b"!" + head[1:] + b" ok\n"
 
 
@@ -67,6 +104,7 @@ class Device(asyncio.Protocol):
     """One connection."""
 
     __slots__ = ("_partial", "_transport")
+    sensors = 0
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -88,6 +126,9 @@ class Device(asyncio.Protocol):
             whole, _, rest = self._partial.rpartition(b"\n")
             self._partial, data = rest, bytes(whole)
         assert self._transport is not None
+        if data.startswith(b"?drop"):
+            self._transport.abort()
+            return
         self._transport.write(b"".join([answer(line) for line in data.split(b"\n") if line]))
 
 

@@ -4,8 +4,8 @@ Prints one JSON object: ``mean`` and ``best`` are the CPU time of this process (
 system) per operation, in seconds; for the memory workload, by how much the resident set grows per client, in bytes.
 
 Both libraries run the very same lines: their clients have the same names for ``connect``, ``request``,
-``add_inform_callback``, ``close`` and ``wait_closed``, and only these are used, with default options, under
-`asyncio.run`. The libraries are imported only here, each in its own process.
+``add_inform_callback``, ``SensorWatcher``, ``close`` and ``wait_closed``, and only these are used, with default
+options, under `asyncio.run`. The libraries are imported only here, each in its own process.
 """
 
 from __future__ import annotations
@@ -292,6 +292,102 @@ async def memory(setting: Setting) -> Reading:
     return Reading(setting.size, each, each)
 
 
+# Sensors
+
+
+async def watch(setting: Setting) -> Reading:
+    """A SensorWatcher, from nothing to ``size`` sensors synced."""
+
+    async def work(rounds: int) -> None:
+        for _ in range(rounds):
+            client = await connect(setting)
+            watcher = await synced(setting, client)
+            assert len(watcher.sensors) == setting.size
+            await close(client)
+
+    await with_sensors(setting)
+    return await setting.measure(work, setting.size)
+
+
+async def restore(setting: Setting) -> Reading:
+    """The sensors of a SensorWatcher, from the loss of the link to all of them synced again."""
+
+    async def work(rounds: int) -> None:
+        nonlocal lost
+        for _ in range(rounds):
+            lost = asyncio.get_running_loop().create_future()
+            dropped = asyncio.ensure_future(client.request("drop"))
+            await lost
+            await asyncio.gather(dropped, return_exceptions=True)
+            await wait_synced(setting, watcher)
+
+    await with_sensors(setting)
+    ours = setting.library.__name__ == OURS
+    # To our client, a link lost at once is a failure, and the delays would grow; they cost no CPU, but time.
+    options = {"backoff": setting.library.Backoff(first=0.1, stable=0)} if ours else {}
+    client = await setting.library.Client.connect(HOST, setting.port, **options)
+    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    client.add_disconnected_callback(lambda: lost.set_result(None))
+    watcher = await synced(setting, client)
+    reading = await setting.measure(work, setting.size)
+    assert len(watcher.sensors) == setting.size
+    lost = asyncio.get_running_loop().create_future()
+    await close(client)
+    return reading
+
+
+async def update(setting: Setting) -> Reading:
+    """Updates of the ``size`` sensors of a SensorWatcher, one of each at a time."""
+
+    async def work(rounds: int) -> None:
+        for _ in range(rounds):
+            await client.request("update", setting.size)
+
+    await with_sensors(setting)
+    client = await connect(setting)
+    await synced(setting, client)
+    reading = await setting.measure(work, setting.size)
+    await close(client)
+    return reading
+
+
+async def watch_memory(setting: Setting) -> Reading:
+    """A SensorWatcher with ``size`` sensors: by how much the resident set grows, per sensor."""
+    await with_sensors(setting, 10)
+    client = await connect(setting)
+    await synced(setting, client)
+    await close(client)
+    await with_sensors(setting)
+    gc.collect()
+    before = resident()
+    client = await connect(setting)
+    watcher = await synced(setting, client)
+    gc.collect()
+    each = (resident() - before) / len(watcher.sensors)
+    await close(client)
+    return Reading(setting.size, each, each)
+
+
+async def with_sensors(setting: Setting, count: int | None = None) -> None:
+    """Give the device ``size`` sensors."""
+    client = await connect(setting)
+    await client.request("sensors", setting.size if count is None else count)
+    await close(client)
+
+
+async def synced(setting: Setting, client: Any) -> Any:
+    """A SensorWatcher of this client, synced."""
+    watcher = setting.library.SensorWatcher(client)
+    client.add_sensor_watcher(watcher)
+    await wait_synced(setting, watcher)
+    return watcher
+
+
+async def wait_synced(setting: Setting, watcher: Any) -> None:
+    """Here, the two libraries differ: a method that returns a Future, or an asyncio.Event."""
+    await (watcher.synced() if setting.library.__name__ == OURS else watcher.synced.wait())
+
+
 def resident() -> int:
     """The resident set of this process, in bytes."""
     with open("/proc/self/status", encoding="ascii") as status:
@@ -318,6 +414,10 @@ WORKLOADS: dict[str, Workload] = {
     "flood": Workload(flood, 60_000, 6_000),
     "connect": Workload(connect_close, 600),
     "memory": Workload(memory, 1, 1_000),
+    "watch": Workload(watch, 100_000, 10_000),
+    "restore": Workload(restore, 50_000, 10_000),
+    "update": Workload(update, 100_000, 10_000),
+    "watch-memory": Workload(watch_memory, 1, 10_000),
     "clients": Workload(clients, 5_000, 10),
     "clients-at-once": Workload(clients_at_once, 5_000, 10),
     "pending": Workload(pending, 5_000, 100),

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "enum.Enum": PYTHON + "enum.html#enum.Enum",
     "ipaddress.IPv4Address": PYTHON + "ipaddress.html#ipaddress.IPv4Address",
     "ipaddress.IPv6Address": PYTHON + "ipaddress.html#ipaddress.IPv6Address",
+    "logging.Logger": PYTHON + "logging.html#logging.Logger",
     "numbers.Integral": PYTHON + "numbers.html#numbers.Integral",
     "numbers.Real": PYTHON + "numbers.html#numbers.Real",
     "random": PYTHON + "random.html",
@@ -74,7 +75,7 @@ ELSEWHERE = {
 PLAIN = re.compile(
     r"(typing\.|collections\.abc\.)?"
     r"(int|float|str|bytes|bytearray|memoryview|bool|dict|list|tuple|frozenset|object|type|None|Any|Optional|Union"
-    r"|Callable|Awaitable|Iterable|Iterator|TracebackType)|(typing_extensions\.)?Self|C|T|types\.TracebackType"
+    r"|Callable|Awaitable|Iterable|Iterator|Mapping|TracebackType)|(typing_extensions\.)?Self|C|T|types\.TracebackType"
     r"|tornado\.concurrent\.Future|Arguments|Handler"
 )
 EXCEPTIONS = {name for name in vars(builtins) if re.search(r"(Error|Exception|Warning|Interrupt)$", name)}

@@ -39,6 +39,8 @@ class Catalogue:
         self._answered = answered
         self._asking: dict[Optional[bytes], Request] = {}
         self._stale: set[Optional[bytes]] = set()  # being asked for, and changed meanwhile
+        #: Grows with each answer.
+        self.version = 0
         #: What is known, by the name on the wire.
         self.infos: dict[bytes, SensorInfo] = {}
         self._complete = False
@@ -77,6 +79,7 @@ class Catalogue:
         if self._asking.get(wire) is not request:
             return  # of an earlier connection
         del self._asking[wire]
+        self.version += 1
         stale = wire in self._stale
         self._stale.discard(wire)
         error = request.exception()

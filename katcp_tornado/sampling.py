@@ -381,7 +381,7 @@ class Sampling:
     def _accepted(self, item: Item) -> None:
         """The device does what some time ago was wanted of it."""
         strategy = item.wanted()
-        if strategy != item.applied:
+        if strategy != item.applied or (strategy != NONE and item.needs_type()):
             self._enqueue(item)
             return
         item.retry = ()

@@ -215,7 +215,7 @@ class _Mirror(Subscription):
         self._sensors = watcher._sensors
         self._by_wire: dict[bytes, tuple[str, Sensor]] = {}
         self._unwanted: dict[bytes, SensorInfo] = {}
-        self._following = False  # what has changed is not yet with the sampling
+        self._version = -1  # of the catalogue, that which this mirrors
         self._added = self._hook("sensor_added")
         self._removed = self._hook("sensor_removed")
         self._updated = self._hook("sensor_updated")
@@ -226,9 +226,8 @@ class _Mirror(Subscription):
     def begin_mirroring(self) -> None:
         """The watcher is added."""
         self._sampling.add_mirror(self)
-        self._following = self._sampling.catalogue.complete
         self.state_changed()
-        if self.alive and self._following:
+        if self.alive and self._sampling.catalogue.complete:
             self.catalogue_answered(None, None)
 
     def _hook(self, name: str) -> Optional[Callable[..., Any]]:
@@ -242,7 +241,7 @@ class _Mirror(Subscription):
 
     @property
     def is_synced(self) -> bool:
-        return super().is_synced and not self._following
+        return super().is_synced and self._version == self._sampling.catalogue.version
 
     def end(self) -> None:
         """The watcher is removed, and mirrors nothing any longer."""
@@ -259,8 +258,9 @@ class _Mirror(Subscription):
     def catalogue_answered(self, wire: Optional[bytes], error: Optional[BaseException]) -> None:
         """The device has said what sensors there are, or one of them; or has refused to."""
         if error is None or (wire is not None and isinstance(error, (FailReply, InvalidReply))):
-            infos = self._sampling.catalogue.infos
+            infos, version = self._sampling.catalogue.infos, self._sampling.catalogue.version
             self._follow(infos if wire is None else {wire: infos[wire]} if wire in infos else {}, wire)
+            self._version = version
         self.state_changed()
 
     def _follow(self, infos: Mapping[bytes, SensorInfo], only: Optional[bytes]) -> None:
@@ -279,7 +279,6 @@ class _Mirror(Subscription):
                     gone.append(wire)
         if not self.alive or not (gone or news):  # the filter may have removed the watcher
             return
-        self._following = True
         self._call(self._start)
         come: list[tuple[str, bytes]] = []
         for wire in gone:
@@ -293,7 +292,6 @@ class _Mirror(Subscription):
         if self.alive:
             self._sampling.shrink(self, gone)
             self._sampling.extend(self, come)
-        self._following = False
 
     def _known(self, wire: bytes) -> Optional[SensorInfo]:
         mine = self._by_wire.get(wire)

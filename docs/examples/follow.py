@@ -3,18 +3,14 @@
 import asyncio
 import contextlib
 
-from katcp_tornado import Client, KatcpError, Timestamp
+from katcp_tornado import Client
 
 
 async def main():
     async with Client("localhost", 7147) as client:
 
-        async def on_connected():
+        def on_connected():
             print("connected:", client.protocol)
-            try:
-                await client.request("sensor-sampling", "temperature", "event")
-            except KatcpError as exc:
-                print("not sampled:", exc)  # if the link was lost, we will be back
 
         def on_disconnected():
             print("lost:", client.last_exc)
@@ -22,13 +18,13 @@ async def main():
         def on_failed_connect(exc):
             print("not yet:", exc)
 
-        def on_status(time: Timestamp, n: int, name: str, status: str, value: float):
-            print(name, value, status)
+        def on_reading(reading):
+            print(reading.name, reading.value, reading.status.name)
 
         client.add_connected_callback(on_connected)
         client.add_disconnected_callback(on_disconnected)
         client.add_failed_connect_callback(on_failed_connect)
-        client.add_inform_callback("sensor-status", on_status)
+        client.subscribe("temperature", on_reading, strategy="event")
         await client.wait_closed()  # that is, until Ctrl-C
 
 

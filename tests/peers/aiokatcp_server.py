@@ -1,4 +1,4 @@
-"""A real third-party KATCP 5.1 server, aiokatcp's, for the tests of `test_peers`. Runs as a process of its own.
+"""A real third-party KATCP 5.1 server, aiokatcp's, for the tests beside it. Runs as a process of its own.
 
 usage: aiokatcp_server.py PORT [--rate HZ] [--many N] [--limit BYTES]
 
@@ -13,6 +13,8 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
+import struct
 import time
 
 import aiokatcp
@@ -72,6 +74,7 @@ class PeerServer(DeviceServer):
             self.sensors.add(Sensor(int, f"many-{i:05d}", f"bulk sensor {i}", "", i, status.NOMINAL))
         self.rate = rate
         self._rate_changed = asyncio.Event()
+        self._released = asyncio.Event()
 
     async def run_ticker(self):
         while True:
@@ -95,6 +98,10 @@ class PeerServer(DeviceServer):
         """Return the arguments: ?echo [arg ...]"""
         return tuple(args)
 
+    async def request_mid(self, ctx) -> bytes:
+        """Reply with the id of the request"""
+        return b"" if ctx.req.mid is None else b"%d" % ctx.req.mid
+
     async def request_add(self, ctx, a: float, b: float) -> float:
         """Add two numbers: ?add a b"""
         return a + b
@@ -107,21 +114,25 @@ class PeerServer(DeviceServer):
         """Raise an unhandled exception (reply carries a traceback)"""
         raise RuntimeError("deliberate exception")
 
-    async def request_slow(self, ctx, seconds: float) -> float:
-        """Asynchronous sleep, then ok: ?slow seconds"""
-        await asyncio.sleep(seconds)
-        return seconds
+    async def request_hold(self, ctx, *args: bytes) -> tuple:
+        """Send the arguments as an inform, and reply with them at the next ?release"""
+        ctx.inform(*args)
+        await self._released.wait()
+        return args
+
+    async def request_release(self, ctx) -> None:
+        """Let the requests go that ?hold holds"""
+        self._released.set()
+        self._released.clear()
 
     async def request_block(self, ctx, seconds: float) -> None:
         """Block the WHOLE server (no watchdog answered meanwhile): ?block seconds"""
         time.sleep(seconds)  # noqa: ASYNC251
 
-    async def request_informs(self, ctx, n: int, delay: float = 0.0) -> int:
-        """Send n synchronous informs then ok n: ?informs n [delay-between]"""
+    async def request_informs(self, ctx, n: int) -> int:
+        """Send n synchronous informs then ok n: ?informs n"""
         for i in range(n):
             ctx.inform(i, f"payload {i}")
-            if delay:
-                await asyncio.sleep(delay)
         return n
 
     async def request_big(self, ctx, nbytes: int) -> bytes:
@@ -189,12 +200,10 @@ class PeerServer(DeviceServer):
         abort: RST with no reply at all; noreply: FIN with no reply at all.
         """
         if how == "abort":
-            ctx.conn.abort()
-            return
-        if how == "noreply":
-            ctx.conn.close()
-            return
-        ctx.reply("ok")
+            plug = ctx.conn._transport.get_extra_info("socket")
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif how != "noreply":
+            ctx.reply("ok")
         if how == "inform":
             ctx.conn.write_message(Message.inform("disconnect", "you asked for it"))
         ctx.conn.close()
@@ -203,8 +212,8 @@ class PeerServer(DeviceServer):
         """Write arbitrary raw bytes to this connection before the reply"""
         ctx.conn._transport.write(data)
 
-    async def request_split(self, ctx, delay: float = 0.2) -> None:
-        """Reply delivered in two TCP segments with a delay in the middle of the line"""
+    async def request_split(self, ctx, delay: float) -> None:
+        """Reply delivered in two TCP segments with a delay in the middle of the line: ?split delay"""
         msg = bytes(Message.reply_to_request(ctx.req, "ok", "split in two"))
         ctx._replied = True
         ctx.conn._transport.write(msg[:8])

@@ -4,7 +4,7 @@ import logging
 
 from tornado import gen, locks
 
-from katcp_tornado import Client, ConnectionLost, KatcpError, RequestTimeout, Timestamp
+from katcp_tornado import Client, ConnectionLost, KatcpError, RequestTimeout
 
 log = logging.getLogger("controller")
 
@@ -23,7 +23,7 @@ class Receiver:
         self._client = Client(host, port, watchdog=10, watchdog_timeout=5)
         self._client.add_connected_callback(self._restore)
         self._client.add_disconnected_callback(self._lost)
-        self._client.add_inform_callback("sensor-status", self._on_status)
+        self._sampled = self._client.subscribe("temperature", self._heard)
 
     def close(self):
         self._client.close()
@@ -55,9 +55,9 @@ class Receiver:
 
     @gen.coroutine
     def _restore(self):
-        # The strategy has gone with the old connection. The setting may have, too.
+        # The client puts the sampling back. The setting may have been forgotten, too.
         try:
-            yield self._send("sensor-sampling", "temperature", "event")
+            yield self._sampled.synced(timeout=20)
             if self._attenuation is not None:
                 yield self._send("set-attenuation", self._attenuation)
         except KatcpError as exc:
@@ -68,8 +68,6 @@ class Receiver:
 
     def _lost(self):
         self.ready.clear()
-        self.temperature = None
 
-    def _on_status(self, time: Timestamp, n: int, name: str, status: str, value: float):
-        if name == "temperature":
-            self.temperature = value if status == "nominal" else None
+    def _heard(self, reading):
+        self.temperature = reading.value if reading.status.valid_value else None
