@@ -17,14 +17,13 @@ from tornado.ioloop import IOLoop
 from . import Client, ClientClosed, NotConnected, ProtocolFlags, Reading, State, Stats, Subscription
 
 if TYPE_CHECKING:
-    from typing_extensions import Concatenate, ParamSpec
+    from typing_extensions import Concatenate, ParamSpec, Self
 
     P = ParamSpec("P")
 
 __all__ = ["BlockingClient", "BlockingSubscription"]
 
 T = TypeVar("T")
-B = TypeVar("B", bound="BlockingClient")
 
 
 def _calls(method: Callable[Concatenate[Client, P], T]) -> Callable[Concatenate[BlockingClient, P], T]:
@@ -85,9 +84,7 @@ class BlockingClient:
             raise
 
     @classmethod
-    def connect(
-        cls: type[B], host: str, port: Union[int, str], *, timeout: Optional[float] = None, **options: Any
-    ) -> B:
+    def connect(cls, host: str, port: Union[int, str], *, timeout: Optional[float] = None, **options: Any) -> Self:
         """Make a client and wait until it is connected; see `.Client.connect`."""
         self = cls(host, port, **options)
         try:
@@ -192,7 +189,7 @@ class BlockingClient:
         """
         self._thread.stop(self.client)
 
-    def __enter__(self: B) -> B:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -35,7 +35,7 @@ class Watchdog:
     while they work on a request: until its deadline they are given the benefit of the doubt.
     """
 
-    __slots__ = ("_interval", "_link", "_loop", "_probed", "_seen", "_timeout", "_timer", "_until")
+    __slots__ = ("_extended", "_interval", "_link", "_loop", "_probed", "_seen", "_timeout", "_timer", "_until")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, link: Watched, interval: float, timeout: float) -> None:
         self._loop = loop
@@ -45,18 +45,21 @@ class Watchdog:
         self._probed = False
         self._seen = 0  # bytes when it was
         self._until = 0.0  # when the device is dead
+        self._extended = False  # for a request that is under way
         self._timer = Timer(loop, self._check, link.bytes_in)
         self._timer.start(interval)
 
     def stop(self) -> None:
         """Watch no more."""
-        self._timer.cancel()
+        self._timer.close()
 
     def _check(self) -> None:
         now = self._loop.time()
         if self._probed and self._link.bytes_in() == self._seen:
-            # Asked once: requests that are made from now on, to a silent device, put nothing off.
-            self._until = self._until or max(now, self._link.busy_until())
+            if now >= self._until and not self._extended:
+                # Asked once: requests that are made from now on, to a silent device, put nothing off.
+                self._extended = True
+                self._until = max(now, self._link.busy_until())
             if now >= self._until:
                 self._link.dead()
             else:
@@ -69,6 +72,7 @@ class Watchdog:
             return
         self._probed = True
         self._seen = self._link.bytes_in()
-        self._until = 0.0
-        self._timer.start(self._timeout)
+        self._extended = False
+        self._until = now + self._timeout
+        self._timer.start(min(self._interval, self._timeout))  # it may have answered, and gone silent again
         self._link.probe()

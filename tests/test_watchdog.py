@@ -60,6 +60,18 @@ def scheduled(io_loop):
 
 
 @pytest.mark.gen_test
+async def test_a_timeout_longer_than_the_interval(straw):
+    """After an answer, the next question still comes an interval later, not a timeout."""
+    straw.answer_after = 0.0
+    straw.watch(1, 4)
+    await gen.sleep(3.5)
+    straw.answer_after = None
+    await gen.sleep(100)
+    assert straw.probes == [1, 2, 3, 4]
+    assert straw.died == [8]
+
+
+@pytest.mark.gen_test
 async def test_silence_then_a_probe_then_death(straw):
     straw.watch(10, 5)
     await gen.sleep(100)
