@@ -14,7 +14,7 @@ singleton, to be compared by identity.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union, final
 
 import katcp_codec
 from katcp_codec import MessageType
@@ -39,6 +39,7 @@ _lib = None if os.environ.get("KATCP_TORNADO_CODEC") == "public" else _inner()
 
 if TYPE_CHECKING:
 
+    @final
     class RawMessage:
         """A message as the codec holds it."""
 

@@ -121,3 +121,12 @@ class Lanes:
     def owes(self, entry: Entry) -> bool:
         """Whether the request was given up and still keeps its place."""
         return entry.done() and entry in self.by_name.get(entry.name, {})
+
+    def close(self) -> None:
+        """Forget them all, and the session too, which holds these lanes."""
+        self.by_name.clear()
+        self._transmit = _closed
+
+
+def _closed(entry: Entry, line: bytes) -> None:
+    raise RuntimeError("the conversation is over")

@@ -28,6 +28,8 @@ from .states import State
 from .stats import Counters
 from .values import encode
 
+CONNECTED, CLOSED = State.CONNECTED, State.CLOSED  # the attributes of an Enum cost more than a global
+
 #: Stands for the client's own request_timeout, where None means "no deadline".
 DEFAULT: Any = type("_Default", (), {"__repr__": lambda self: "DEFAULT"})()
 
@@ -50,7 +52,7 @@ class Line(Protocol):
 class Ledger:
     """The pending Futures of one client."""
 
-    __slots__ = ("_deadlines", "_gone", "_link", "_unsent", "_waiters")
+    __slots__ = ("_deadlines", "_gone", "_link", "_unsent", "_waiters", "timeouts")
 
     def __init__(self, link: Line) -> None:
         self._link = link
@@ -58,6 +60,8 @@ class Ledger:
         self._waiters: dict[Waiter, None] = {}
         self._deadlines = Deadlines(link.loop, self._pending, self._expire, link.bytes_in)
         self._gone = False
+        #: Default deadlines of requests that the device itself has named, in seconds.
+        self.timeouts: dict[bytes, float] = {}
 
     @property
     def last_exc(self) -> Optional[BaseException]:
@@ -80,6 +84,8 @@ class Ledger:
         wire_name = encode_name(name)
         if timeout is DEFAULT:
             timeout = link.options.request_timeout
+            if self.timeouts:
+                timeout = self.timeouts.get(wire_name, timeout)
         elif timeout is not None:
             timeout = seconds("timeout", timeout, zero=True)
         if on_inform is not None and not callable(on_inform):
@@ -87,18 +93,19 @@ class Ledger:
         session = link.session
         arguments = self._encode(args) if args else []
         request = Request(link.loop, self, timeout, wire_name, args, on_inform, raw)
-        if link.state is State.CONNECTED:
+        if link.state is CONNECTED:
             assert session is not None
             try:
                 session.send(request, arguments)
             except WriteBufferFull as exc:
                 request.refuse(exc)
-        elif wait_connected and link.state is not State.CLOSED:
+        elif wait_connected and link.state is not CLOSED:
             self._unsent[request] = None
         else:
             request.refuse(self._not_connected(name))
-        if not request.done():
-            self._deadlines.watch(request.deadline)
+        deadline, deadlines = request.deadline, self._deadlines
+        if deadline is not None and deadline < deadlines.due and not request.done():
+            deadlines.watch(deadline)
         return request
 
     def wait(
@@ -115,7 +122,7 @@ class Ledger:
         waiter = Waiter(self._link.loop, self, timeout, what, reached)
         if reached is not None and reached():
             waiter.resolve(None)
-        elif self._link.state is State.CLOSED and reached != self.is_gone:
+        elif self._link.state is CLOSED and reached != self.is_gone:
             waiter.refuse(self._cause())
         else:
             self._waiters[waiter] = None
@@ -133,10 +140,10 @@ class Ledger:
         for waiter in list(self._waiters):
             if waiter.reached is not None and waiter.reached():
                 waiter.resolve(None)
-        if self._link.state is State.CONNECTED:
+        if self._link.state is CONNECTED:
             if self._unsent:  # in the next turn, after the first step of connected callbacks that are coroutines
                 self._link.loop.call_soon(self._send_unsent)
-        elif self._link.state is State.CLOSED and not self._gone:
+        elif self._link.state is CLOSED and not self._gone:
             self._give_up()
 
     def lose(self, entries: Iterable[Entry], cause: BaseException) -> None:
@@ -205,7 +212,7 @@ class Ledger:
     def _send_unsent(self) -> None:
         """Send what has waited for a connection, each as the ordinary request that it is from now on."""
         session = self._link.session
-        if self._link.state is not State.CONNECTED or session is None:
+        if self._link.state is not CONNECTED or session is None:
             return
         unsent, self._unsent = self._unsent, {}
         for request in unsent:

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import threading
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from tornado.ioloop import IOLoop
 
@@ -39,7 +39,7 @@ if hasattr(os, "register_at_fork"):
 def numeric(host: str, port: int) -> list[Address]:
     """The address of a host that is an IP address as text, at once; nothing if it is a name."""
     try:
-        return _getaddrinfo(host, port, socket.AI_NUMERICHOST)
+        return _getaddrinfo(host.encode("ascii"), port, socket.AI_NUMERICHOST)  # bytes: str goes through IDNA first
     except (OSError, ValueError):
         return []
 
@@ -97,7 +97,7 @@ def _finish(host: str, addresses: list[Address], error: Optional[BaseException])
         io_loop.add_callback(done, addresses, error)
 
 
-def _getaddrinfo(host: str, port: int, flags: int) -> list[Address]:
+def _getaddrinfo(host: Union[str, bytes], port: int, flags: int) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return [(int(family), address) for family, _type, _proto, _name, address in found]
 

@@ -59,7 +59,7 @@ def check_address(host: Any, port: Any) -> int:
         if not (port.isascii() and port.isdigit()):
             raise ValueError(f"port must be an integer between 1 and 65535, not {port!r}")
         port = int(port)
-    if not isinstance(port, numbers.Integral) or isinstance(port, bool):
+    if not isinstance(port, (int, numbers.Integral)) or isinstance(port, bool):  # int first: to ask an ABC is slow
         raise TypeError(f"port must be an int, not {type(port).__name__}")
     number = int(port)
     if not 1 <= number <= 65535:

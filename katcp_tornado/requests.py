@@ -177,7 +177,7 @@ class Deadlines:
     :arg progress: a number that grows with what is read; see `.Timer`.
     """
 
-    __slots__ = ("_due", "_expire", "_loop", "_pending", "_timer")
+    __slots__ = ("_expire", "_loop", "_pending", "_timer", "due")
 
     def __init__(
         self,
@@ -190,17 +190,18 @@ class Deadlines:
         self._pending = pending
         self._expire = expire
         self._timer = Timer(loop, self._sweep, progress)
-        self._due = math.inf
+        #: When everything is looked through next.
+        self.due = math.inf
 
     def watch(self, deadline: Optional[float]) -> None:
         """Something with this deadline is pending from now on."""
-        if deadline is not None and deadline < self._due:
-            self._due = deadline
+        if deadline is not None and deadline < self.due:
+            self.due = deadline
             self._timer.start_at(deadline)
 
     def cancel(self) -> None:
         """Nothing is pending any more."""
-        self._due = math.inf
+        self.due = math.inf
         self._timer.cancel()
 
     def _sweep(self) -> None:
@@ -215,7 +216,7 @@ class Deadlines:
                 expired.append(item)
             elif earliest is None or deadline < earliest:
                 earliest = deadline
-        self._due = math.inf
+        self.due = math.inf
         if earliest is not None:
             self.watch(max(earliest, now + count * 1e-6))
         try:

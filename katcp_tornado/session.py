@@ -213,21 +213,23 @@ class Session:
         """Take what has come from the device, in chunks of any size. The buffer may be reused afterwards."""
         self._chunk = size = len(data)
         self._counters.bytes_in += size
-        greeting = self.protocol is None
         if self._parser.buffer_size + size > self._line_limit:
             self._receive_by_line(bytes(data))
         else:
             self._dispatch(self._parser.append(data))
+        if self._leaving is not None or self.protocol is None:
+            self._received(size)
+
+    def _received(self, size: int) -> None:
+        """A chunk was dispatched, and the conversation has not begun, or is at its end."""
         if not self.alive:
             return
         if self._leaving is not None:
             self._owner.session_lost(self._leaving)
-        elif greeting and self.protocol is None:
-            self._greeting_bytes += size
-            if self._greeting_bytes > GREETING_TOTAL:
-                self._owner.session_lost(
-                    ProtocolError(f"{self._greeting_bytes} bytes have come, but no protocol version")
-                )
+            return
+        self._greeting_bytes += size
+        if self._greeting_bytes > GREETING_TOTAL:
+            self._owner.session_lost(ProtocolError(f"{self._greeting_bytes} bytes have come, but no protocol version"))
 
     def _receive_by_line(self, data: bytes) -> None:
         """Take a chunk in which a line might become too long: what stands before that line still counts."""
@@ -250,7 +252,7 @@ class Session:
         wrap = Message.wrap
         reply, inform = codec.REPLY, codec.INFORM
         for raw in messages:
-            if isinstance(raw, ValueError):
+            if type(raw) is not RawMessage:
                 counters.malformed += 1
                 self._owner.session_malformed(raw)
                 continue
@@ -416,6 +418,6 @@ class Session:
         self.alive = False
         entries = [entry for entry in self.pending() if not entry.done()]
         self._by_mid.clear()
-        self._lanes.by_name.clear()
+        self._lanes.close()
         self._doubtful.clear()
         return entries

@@ -2,8 +2,9 @@
 
 IOStream's reading interface gives data to a Future, one read at a time. A session wants each chunk at once, so
 the streams here override `read_from_fd`, the documented extension point: under one `read_until_close`, which is
-never cancelled, it hands what has come to the session and reports that there is nothing more to read. The
-received bytes go to one buffer per thread; the session copies what it keeps.
+never cancelled, it hands what has come to the session and reports that there is nothing more to read. From the
+second chunk on, the loop calls it without the detour by IOStream. The received bytes go to one buffer per thread;
+the session copies what it keeps.
 
 Writing tries the socket at once while nothing is waiting to be sent, and gives IOStream only the rest. Writes
 that can wait are gathered and go out together, once in a turn of the loop.
@@ -25,8 +26,9 @@ from .errors import WriteBufferFull
 from .lookup import as_os_error
 from .stats import Counters
 
-#: Most bytes read at a time. The loop tells again if there are more, after others had their turn.
-CHUNK = 64 * 1024
+#: Most bytes read at a time. The loop tells again if there are more, after others had their turn: 16 KiB hold 270
+#: ``#sensor-status`` (1 ms), at worst 5,461 lines of three bytes (5 ms; see benchmarks/latency.py). More gains nothing.
+CHUNK = 16 * 1024
 
 _thread = threading.local()
 
@@ -48,6 +50,21 @@ class Stream(IOStream):
     :arg max_write: most bytes that may wait to be sent.
     :arg counters: where the bytes that are sent are counted.
     """
+
+    __slots__ = (  # beside IOStream's own __dict__, which CPython keeps small up to 30 attributes
+        "_broken",
+        "_chunk",
+        "_counters",
+        "_gathered",
+        "_loop",
+        "_lost",
+        "_max_write",
+        "_receive",
+        "_recv_into",
+        "_send",
+        "backlog",
+        "last_rx",
+    )
 
     def __init__(
         self,
@@ -84,6 +101,7 @@ class Stream(IOStream):
     def close(self, exc_info: Any = False) -> None:
         """Close at once. What waits to be sent is lost, and nothing is called any more."""
         self._lost = None
+        self._receive = len  # and not the session, which holds this stream: so both go without the garbage collector
         self._gathered.clear()
         super().close(exc_info)
 
@@ -95,32 +113,34 @@ class Stream(IOStream):
         Raises `.WriteBufferFull` if too many are waiting already.
         """
         size = len(data)
-        if self.backlog + size > self._max_write:
-            raise WriteBufferFull(f"{self.backlog} bytes wait to be sent already")
-        self.backlog += size
+        waiting = self.backlog
+        if waiting + size > self._max_write:
+            raise WriteBufferFull(f"{waiting} bytes wait to be sent already")
+        self.backlog = waiting + size
         self._counters.bytes_out += size
-        if self._gathered:
-            self._gathered.append(data)
-        elif urgent:
+        if urgent and not waiting:
             self._push(data)
         else:
+            if not self._gathered:
+                self._loop.call_soon(self._flush)
             self._gathered.append(data)
-            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if self._gathered:
             data = b"".join(self._gathered)
             self._gathered.clear()
-            self._push(data)
+            if self.writing():
+                self.write(data)
+            else:
+                self._push(data)
 
     def _push(self, data: bytes) -> None:
-        sent = 0
-        if not self.writing():
-            try:
-                sent = self.write_to_fd(data)
-            except BlockingIOError:
-                pass
-        if sent < len(data) and not self.closed():
+        """Send, while IOStream has nothing to send."""
+        try:
+            sent = self.write_to_fd(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
             self.write(memoryview(data)[sent:])
 
     def write_to_fd(self, data: Union[bytes, memoryview]) -> int:
@@ -141,13 +161,15 @@ class Stream(IOStream):
         before = -1
         while not self.closed() and before != self._counters.bytes_in:
             before = self._counters.bytes_in
-            self.read_from_fd(b"")
+            self.read_from_fd()
         self._lose(None)
 
     # In
 
-    def read_from_fd(self, buf: Any) -> Optional[int]:
+    def read_from_fd(self, buf: Any = None) -> Optional[int]:
         """Override: hand over one chunk, and tell IOStream that there is nothing to read."""
+        if buf is not None and self.last_rx is not None:
+            self._shorten()
         try:
             size = self._recv_into(self._chunk)
         except BlockingIOError:
@@ -167,6 +189,14 @@ class Stream(IOStream):
             raise
         return None
 
+    def _shorten(self) -> None:
+        """Let the loop call `read_from_fd` itself from now on.
+
+        IOLoop and IOStream take six calls to find out that there is a chunk to read, an eighth of the work of a
+        request. The registration remains IOStream's own, for writing too, and ends with it.
+        """
+        self.io_loop.selector_loop.add_reader(self.socket.fileno(), self.read_from_fd)  # type: ignore[attr-defined]
+
     def _lose(self, exc: Optional[BaseException]) -> None:
         lost = self._lost
         if lost is not None:
@@ -177,6 +207,8 @@ class Stream(IOStream):
 class TLSStream(Stream):
     """The same over TLS, on a socket whose handshake is done."""
 
+    __slots__ = ()
+
     socket: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket, *args: Any) -> None:
@@ -184,11 +216,11 @@ class TLSStream(Stream):
         self._recv_into = partial(_unless_blocking, self._recv_into)
         self._send = partial(_unless_blocking, self._send)
 
-    def read_from_fd(self, buf: Any) -> Optional[int]:
+    def read_from_fd(self, buf: Any = None) -> Optional[int]:
         """Override: as `Stream`, and also what TLS has decrypted already, of which the loop knows nothing."""
         super().read_from_fd(buf)
         while not self.closed() and self.socket.pending():
-            super().read_from_fd(buf)
+            super().read_from_fd()
         return None
 
 

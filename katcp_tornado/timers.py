@@ -47,7 +47,8 @@ class Timer:
 
     def start_at(self, when: float) -> None:
         """Fire at *when* on the loop's own clock, and not at any time set before."""
-        self.cancel()
+        if self._handle is not None:
+            self.cancel()
         self._due = when
         self._handle = self._loop.call_at(when, self._fire)
 
@@ -57,6 +58,15 @@ class Timer:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+    def close(self) -> None:
+        """Do not fire, and never be started again.
+
+        The callback is let go: it holds who made this timer, and both would be left to the garbage collector.
+        """
+        self.cancel()
+        self._callback = _closed
+        self._progress = None
 
     def _fire(self) -> None:
         now = self._loop.time()
@@ -76,3 +86,7 @@ class Timer:
         # Not call_soon: that would run before the next turn's reads.
         self._seen = self._progress() if self._progress is not None else 0
         self._handle = self._loop.call_at(now, self._fire)
+
+
+def _closed() -> None:
+    raise RuntimeError("the timer is closed")

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import gc
 import inspect
+import random
 from collections.abc import Iterator
+from typing import Any, Callable
 
 import pytest
 from tornado import gen
+from tornado.ioloop import IOLoop
 
+from katcp_tornado import Backoff, Client
 from katcp_tornado.testing import FakeDevice
 
 pytest_plugins = ["katcp_tornado.testing.plugin"]
@@ -49,9 +53,11 @@ def _trap(item: pytest.Item) -> str:
     return ""
 
 
-def pytest_collection_finish() -> None:
+@pytest.fixture(autouse=True, scope="module")
+def settled() -> None:
+    """What pytest and the modules before this one keep need not be searched after every test either."""
     gc.collect()
-    gc.freeze()  # what the imports have made need not be searched again after every test
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +70,25 @@ def collected(request: pytest.FixtureRequest, loop_errors: list[str]) -> Iterato
 @pytest.fixture
 def device(katcp_device: FakeDevice) -> FakeDevice:
     return katcp_device
+
+
+class Upper(random.Random):
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+@pytest.fixture
+def connect(io_loop: IOLoop, device: FakeDevice) -> Iterator[Callable[..., Client]]:
+    """``connect(**options)`` makes a client of the device; all of them are closed in the end.
+
+    Its delays are the longest that may be drawn: 1, 2, 4 ... seconds, also between those of what the device refuses.
+    """
+    made: list[Client] = []
+
+    def make(**options: Any) -> Client:
+        made.append(Client(device.host, device.port, **{"backoff": Backoff(random=Upper()), **options}))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tornado.netutil import Resolver
 
 from katcp_tornado import Backoff, Client, ProtocolFlags
-from katcp_tornado.options import Options, check_address, seconds
+from katcp_tornado.options import DEFAULTS, Options, check_address, seconds
 
 HUGE = pytest.param(10**400, id="huge")
 MIB = 1024**2
@@ -264,3 +264,10 @@ def test_a_client_checks_them_before_anything_happens(options: dict[str, Any]) -
         Client("localhost", 7147, **options)
     with pytest.raises((TypeError, ValueError), match=name):
         Client.connect("localhost", 7147, **options)
+
+
+def test_clients_with_default_options_share_them():
+    assert Options.of(limit=DEFAULTS.limit, keepalive=True, ssl_options=None) is DEFAULTS
+    assert Options.of(limit=5, keepalive=True) == Options(limit=5)
+    with pytest.raises(TypeError, match="keepalive"):
+        Options.of(keepalive=1)  # equal to the default, and wrong all the same

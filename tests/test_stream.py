@@ -1,9 +1,11 @@
 """Streams, plain and encrypted, over real sockets: what is read, what is sent, and how they end."""
 
+import gc
 import os
 import socket
 import ssl
 import struct
+import weakref
 from pathlib import Path
 
 import pytest
@@ -238,6 +240,70 @@ async def test_streams_of_one_thread_share_a_buffer(io_loop, connect):
     await io_loop.idle()
     assert [reader.data for reader, _ in readers] == [b"%d" % i * 1000 for i in range(5)]
     assert len({id(reader.stream._chunk.obj) for reader, _ in readers}) == 1
+
+
+@pytest.mark.gen_test
+async def test_the_loop_reads_without_the_detour_by_iostream(io_loop, connect, monkeypatch):
+    """From the third event on; IOStream goes on to write what has to wait, and to end the watch."""
+    reader, peer = connect()
+    detours = []
+    handle_read = Stream._handle_read
+    monkeypatch.setattr(Stream, "_handle_read", lambda self: detours.append(1) or handle_read(self))
+    for i in range(5):
+        peer.send(b"%d" % i)
+        await io_loop.idle()
+    assert reader.data == b"01234"
+    assert len(detours) == 2
+    accepted, _ = await fill(io_loop, reader.stream)
+    assert await collect(io_loop, peer, len(accepted)) == accepted
+    await io_loop.idle()
+    assert not reader.stream.writing()
+    for i in range(5, 8):
+        peer.send(b"%d" % i)
+        await io_loop.idle()
+    assert reader.data == b"01234567"
+    assert len(detours) == 2
+    fd = reader.stream.socket.fileno()
+    assert list(io_loop.handlers) == [fd]
+    reader.stream.close()
+    assert io_loop.handlers == {}
+    assert not io_loop.asyncio_loop.remove_reader(fd)
+
+
+@pytest.mark.gen_test
+async def test_an_exception_inside_receive_of_a_later_chunk(io_loop, connect, loop_errors):
+    reader, peer = connect()
+    for _ in range(3):
+        peer.send(b"x")
+        await io_loop.idle()
+
+    def fail(data):
+        raise ZeroDivisionError("mine")
+
+    reader.on_chunk = fail
+    peer.send(b"x")
+    await io_loop.idle()
+    assert [str(error) for error in reader.ends] == ["mine"]
+    assert reader.stream.closed()
+    assert any("mine" in error for error in loop_errors)
+    loop_errors.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_closed_client_leaves_no_stream_to_the_garbage_collector(io_loop, device):
+    client = await Client.connect("127.0.0.1", device.port)
+    await client.request("help")
+    stream = weakref.ref(client._link._transport)
+    gc.collect()
+    gc.disable()
+    try:
+        client.close()
+        await io_loop.idle()
+        assert stream() is None
+        kinds = {type(thing).__name__ for thing in gc.get_objects()}
+        assert not kinds & {"Session", "Lanes", "Dial"}
+    finally:
+        gc.enable()
 
 
 # The end
