@@ -7,6 +7,7 @@ import builtins
 import ssl
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, Union
 
@@ -22,7 +23,7 @@ from .link import Link
 from .message import Message, encode_name
 from .options import DEFAULTS, Options, check_address, seconds
 from .protocol import ProtocolFlags
-from .requests import Reply
+from .requests import Reply, Waiter
 from .sampling import Sampling
 from .sensor_types import Reading, SensorInfo
 from .states import State
@@ -142,7 +143,12 @@ class Client:
         The other arguments are those of `Client`. With ``auto_reconnect=False`` the one attempt's own error is raised.
         """
         timeout = seconds("timeout", timeout, zero=True)
-        return _Connecting(cls(host, port, **options), timeout)
+        client = cls(host, port, **options)
+        link = client._link
+        future: asyncio.Future[C] = link.ledger.wait(
+            f"{link.address} is not connected", link.is_connected, timeout, partial(_Connecting, client)
+        )
+        return future
 
     # What can be seen
 
@@ -514,34 +520,30 @@ def _check_watcher(watcher: SensorWatcher) -> SensorWatcher:
     return watcher
 
 
-class _Connecting(asyncio.Future):  # type: ignore[type-arg]
+class _Connecting(Waiter):
     """The Future of `Client.connect`: settled, or given up, together with its client."""
 
-    __slots__ = ("_client", "_waiter")
+    __slots__ = ("_client",)
 
-    def __init__(self, client: Client, timeout: Optional[float]) -> None:
-        super().__init__(loop=client.io_loop.asyncio_loop)  # type: ignore[attr-defined]
+    def __init__(self, client: Client, *args: Any) -> None:
+        super().__init__(*args)
         self._client: Optional[Client] = client
-        self._waiter = client.wait_connected(timeout)
-        self._waiter.add_done_callback(self._settle)
+
+    def resolve(self, result: Any) -> None:
+        client, self._client = self._client, None  # it is the caller's now
+        super().resolve(client)
+
+    def refuse(self, exc: BaseException) -> None:
+        super().refuse(exc)
+        self._close()  # in the same step: whoever waits wakes later
 
     def cancel(self, msg: Any = None) -> bool:
         if not super().cancel(msg):
             return False
-        self._waiter.cancel()
-        if self._client is not None:
-            self._client.close()
+        self._close()
         return True
 
-    def _settle(self, waiter: asyncio.Future[None]) -> None:
+    def _close(self) -> None:
         client, self._client = self._client, None
-        assert client is not None
-        if self.done():
-            return
-        error = asyncio.CancelledError() if waiter.cancelled() else waiter.exception()
-        if error is None:
-            self.set_result(client)
-        else:
+        if client is not None:
             client.close()
-            self.set_exception(error)
-            self.exception()  # counts as retrieved from now on

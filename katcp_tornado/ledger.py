@@ -113,13 +113,14 @@ class Ledger:
         what: str,
         reached: Optional[Callable[[], bool]],
         timeout: Optional[float],
+        kind: Callable[..., Waiter] = Waiter,
     ) -> Waiter:
         """A Future that resolves when *reached*, which is asked whenever the state has moved, returns True.
 
         If *reached* is None, who asks for the waiter resolves it. It fails when the client is CLOSED.
         """
         timeout = seconds("timeout", timeout, zero=True)
-        waiter = Waiter(self._link.loop, self, timeout, what, reached)
+        waiter = kind(self._link.loop, self, timeout, what, reached)
         if reached is not None and reached():
             waiter.resolve(None)
         elif self._link.state is CLOSED and reached != self.is_gone:

@@ -300,15 +300,16 @@ class Link:
             name = type(cause).__name__
             self.counters.disconnects[name] = self.counters.disconnects.get(name, 0) + 1
         delay: Optional[float] = None
-        if closing:
-            self.reporter.closed()
-        else:
+        if not closing:
             self._failures = 0 if stable else self._failures + 1
             self._history = [*self._history[1 - HISTORY :], Failure(self._wall(now), cause, connected)]
             delay = self._next_delay()
             self.reporter.lost(cause, connected=connected, delay=delay)
         if delay is not None:
             self._sleep_for(delay)
+        else:
+            self._patience.close()
+            self.reporter.closed()
         self.ledger.lose(entries, cause)
         new = State.CLOSED if delay is None else State.SLEEPING
         if connected:

@@ -104,6 +104,8 @@ class Listeners:
 
     def calls(self, event: Event) -> Iterator[tuple[Callback, tuple[Any, ...]]]:
         """Whom to call of *event*, and with what: those of now, the library's own first, then the state listeners."""
+        if not (self._own or self._kinds):
+            return iter(())
         own: list[tuple[Callback, tuple[Any, ...]]] = [(listener, (event,)) for listener in self._own]
         state = [(callback, (event.old, event.new)) for callback in self._kinds.get("state", ())]
         return iter(own + state + [(callback, event.args) for callback in self._kinds.get(event.kind or "", ())])

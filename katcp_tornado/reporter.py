@@ -84,8 +84,8 @@ class Reporter:
         logger.info("%s: connected again after %.1f s and %d failed attempts", self._name, length, self._failures)
 
     def closed(self) -> None:
-        """The client was closed: nothing more will be said."""
-        self._late.cancel()
+        """The client is CLOSED: nothing more will be said."""
+        self._late.close()
 
     def malformed(self, error: ValueError) -> None:
         """A line came that is no message."""
