@@ -408,7 +408,10 @@ class Sampling:
             self._link.reporter.refused(f"?sensor-sampling {item.name} {strategy.name}", error)
             self._try_later()
         wanted = item.wanted()
-        if wanted == item.applied or (wanted == NONE and item.subscribers):
+        refused = isinstance(error, (FailReply, InvalidReply))  # then what was set before may still be in force
+        if wanted == item.applied:
+            self._accepted(item)
+        elif wanted == NONE and item.subscribers and not refused:
             self._settle(item)
         else:
             self._enqueue(item)

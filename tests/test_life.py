@@ -50,9 +50,15 @@ from katcp_tornado import (
     Message,
     NotConnected,
     ProtocolFlags,
+    Reading,
     ReplyTooLarge,
     RequestTimeout,
+    SensorInfo,
+    SensorStatus,
+    SensorWatcher,
     State,
+    Subscription,
+    SyncState,
     WaitTimeout,
     WriteBufferFull,
 )
@@ -113,6 +119,16 @@ class Refuse(Behaviour):
     def reply(self, context: RequestContext, reply: Message) -> None:
         arguments = [*context.message.arguments[-1:], context.connection.number]
         context.connection.send(context.make_reply(self._code, *arguments))
+
+
+class Reject(Behaviour):
+    """Does not execute the request, and refuses it with this code."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def receive(self, context: RequestContext) -> None:
+        context.connection.send(context.make_reply(self._code, "not now"))
 
 
 GARBAGE = (
@@ -191,6 +207,37 @@ REQUEST_FAULTS: tuple[Behaviour, ...] = (
     Refuse("odd"),
 )
 
+SENSOR_FAULTS = (
+    *(fault for fault in REQUEST_FAULTS if not isinstance(fault, Refuse)),
+    Reject("fail"),
+    Reject("invalid"),
+    Reject("odd"),
+)
+
+#: The requests that the library makes by itself.
+OF_SENSORS = ("sensor-list", "sensor-sampling", "sensor-value")
+#: Some of them the device has, some it has not.
+SENSORS = tuple(f"s{number}" for number in range(6))
+TYPES = ("integer", "float", "string")
+STRATEGIES: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    *(("auto", ()), ("auto", ()), ("event", ())),
+    ("differential", (2,)),  # which not every type has
+    ("sometimes", ()),  # which the device does not know
+)
+#: How the device says that a sensor has changed; not at all is one of them.
+NOTICES = (
+    *(
+        "sensor",
+        "sensor",
+        "interface-changed sensor-list",
+        "interface-changed",
+        "device-changed sensor-list",
+        "nothing",
+    ),
+)
+#: Those that do as they are told, once they have greeted.
+HONEST = (Behaviour, Late, Version)
+
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"drain_timeout": 0.5},
@@ -210,6 +257,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 ACTIONS = (
     *("raise", "cancelled", "close", "request", "request later", "retry", "listen", "listen no more", "cancel"),
     *("task", "drop", "reset", "stop", "wait"),
+    *("subscribe", "unsubscribe", "watch", "watch no more"),
 )
 
 GROWING = (
@@ -225,6 +273,9 @@ VARIED = {
     *(f"link lost: {what}" for what in ("DeviceDisconnected", "ConnectionResetError", "LineTooLong", "ClientClosed")),
     *(f"attempt failed: {what}" for what in ("ConnectionRefusedError", "ProtocolError", "ConnectTimeout")),
     *("ticks", "Client.connect", "wait_inform: reached", "wait_connected: WaitTimeout"),
+    *(f"wait_synced: {what}" for what in ("reached", "FailReply", "WaitTimeout")),
+    *("readings", "subscriptions in sync", "watchers in sync", "on the same link all came right"),
+    *(f"watcher: {state.name}" for state in SyncState),
 }
 
 #: What has happened, over all examples: a life in which nothing happens proves nothing.
@@ -263,6 +314,8 @@ class Device(FakeDevice):
         self.add_request("refuse", self._refuse)
         self.add_request("count", self._count)
         self.add_request("nap", self._nap)
+        for number, name in enumerate(SENSORS[:4]):
+            self.add_sensor(name, TYPES[number % 3], number)
 
     @staticmethod
     def _answer(context: RequestContext, message: Message) -> list[Any]:
@@ -373,6 +426,39 @@ class Ear:
             self.flaws.append(f"{what}: connected, and the cause is {client.last_exc!r}")
 
 
+class Mirror(SensorWatcher):
+    """Looks whether everything is as it is told, and knows what it wants."""
+
+    def __init__(self, life: Life, wanted: tuple[str, ...]) -> None:
+        super().__init__(life.client, filter=lambda info: info.name in wanted, rename=lambda name: f"my-{name}")
+        self.life = life
+        self.wanted = wanted
+        self.heard: SyncState = SyncState.DISCONNECTED
+
+    def sensor_added(self, name: str, info: SensorInfo) -> Any:
+        self.note(name in self.sensors and self.sensors[name].info is info, f"{name} was added")
+        return self.life.mischief("hook")
+
+    def sensor_removed(self, name: str) -> Any:
+        self.note(name not in self.sensors, f"{name} was removed")
+        return self.life.mischief("hook")
+
+    def sensor_updated(self, name: str, reading: Reading) -> Any:
+        self.note(self.sensors[name].reading is reading, f"{name} was updated")
+        self.life.read(reading)
+        return self.life.mischief("hook")
+
+    def state_updated(self, state: SyncState) -> Any:
+        seen[f"watcher: {state.name}"] += 1
+        self.note(state is self.state is not self.heard, f"{self.heard} to {state} in {self.state}")
+        self.heard = state
+        return self.life.mischief("hook")
+
+    def note(self, true: bool, what: str) -> None:
+        if not true:
+            self.life.flaws.append(f"{what}, which is not so: {dict(self.sensors)}")
+
+
 class Asked:
     """A Future that was handed out, and what it may become."""
 
@@ -383,6 +469,8 @@ class Asked:
         self.heard: list[Message] = []
         self.on_inform = False
         self.wrapped = False
+        #: What it says that it waits for is so; None if that cannot be seen.
+        self.reached: Optional[Callable[[], bool]] = None
         #: That of the connection that it was made on; None if there was none.
         self.generation = client.stats.generation if client.is_connected else None
         loop = client.io_loop.asyncio_loop  # type: ignore[attr-defined]
@@ -391,6 +479,11 @@ class Asked:
 
     def __repr__(self) -> str:
         return f"<{self.what} {self.token.decode()}>"
+
+
+def in_sync(thing: Any) -> bool:
+    """Whether a subscription, or a watcher, says that it is."""
+    return thing.state is SyncState.SYNCED if isinstance(thing, SensorWatcher) else bool(thing.is_synced)
 
 
 class Life(RuleBasedStateMachine):
@@ -426,6 +519,11 @@ class Life(RuleBasedStateMachine):
         self.generation_of: dict[bytes, tuple[int, int]] = {}
         self.lives = 0
         self.last_figures: dict[str, Any] = {}
+        self.subscriptions: list[Subscription] = []
+        self.watchers: list[Mirror] = []
+        self.unsaid: dict[int, set[str]] = {}  # from the number of a connection to what has changed without a word
+        self.small = False  # the client takes no answer of many sensors
+        self.quiet = False  # nothing is under way between client and device
 
     # Doing
 
@@ -433,6 +531,7 @@ class Life(RuleBasedStateMachine):
         """A step is over; perhaps the loop turns a few times, or until nothing can happen without time passing."""
         seen["steps"] += 1
         self.steps_of_client += 1
+        self.quiet = turns == IDLE
         if turns == IDLE:
             self.io_loop.run_sync(self.io_loop.idle)
             return
@@ -442,6 +541,7 @@ class Life(RuleBasedStateMachine):
 
     def make(self, options: dict[str, Any]) -> None:
         options = dict(options)
+        self.small = "max_reply" in options
         backoff = {"first": 0.5, "maximum": 4.0, "random": self.rng, **options.pop("backoff", {})}
         # Then what was assumed is used for a while, before the device says what it speaks.
         self.device.behaviour = Late(0.04) if options.pop("late", False) else Behaviour()
@@ -462,7 +562,7 @@ class Life(RuleBasedStateMachine):
         self.steps_of_client = 0
         self.last_figures = {}
         self.ears = [Ear(self.client, self.flaws)]
-        self.plans = {kind: collections.deque() for kind in (*KINDS, "inform")}
+        self.plans = {kind: collections.deque() for kind in (*KINDS, "inform", "reading", "hook")}
         self.client.add_state_callback(lambda old, new: self.mischief("state"))
         self.client.add_connected_callback(lambda: self.mischief("connected"))
         self.client.add_disconnected_callback(lambda: self.mischief("disconnected"))
@@ -471,6 +571,7 @@ class Life(RuleBasedStateMachine):
         if "assume_protocol" not in options:
             self.client.add_inform_callback("count", self.strayed)
         self.ears.append(Ear(self.client, self.flaws, before=self.ears[0]))
+        self.subscriptions, self.watchers = [], []
 
     def ticked(self, number: int) -> Any:
         """The inform says by which connection the device has sent it."""
@@ -527,6 +628,14 @@ class Life(RuleBasedStateMachine):
         elif action == "wait":
             self.wait_for("connected", None)
             self.wait_for("disconnected", 0.05)
+        elif action == "subscribe":
+            self.subscribe(self.rng.sample(SENSORS, 2), *self.rng.choice(STRATEGIES))
+        elif action == "unsubscribe":
+            self.unsubscribe(self.rng.randrange(9))
+        elif action == "watch":
+            self.watch(SENSORS[self.rng.randrange(3) :])
+        elif action == "watch no more":
+            self.unwatch(self.rng.randrange(9))
         return None
 
     async def task(self) -> None:
@@ -580,6 +689,59 @@ class Life(RuleBasedStateMachine):
             return getattr(self.client, f"wait_{what}")(timeout)
 
         self.pending.append(Asked(self.client, f"wait_{what}", make, timeout))
+
+    def subscribe(
+        self, names: list[str], strategy: str, params: tuple[Any, ...], type: Optional[type] = None
+    ) -> Subscription:
+        def heard(reading: Reading) -> Any:
+            self.read(reading)
+            return self.mischief("reading")
+
+        subscription = self.client.subscribe(names, heard, strategy=strategy, params=params, type=type)
+        self.subscriptions.append(subscription)
+        if len(self.subscriptions) > 5:
+            self.unsubscribe(0)
+        return subscription
+
+    def unsubscribe(self, index: int) -> None:
+        if self.subscriptions:
+            self.subscriptions.pop(index % len(self.subscriptions)).cancel()
+
+    def watch(self, wanted: tuple[str, ...]) -> None:
+        if len(self.watchers) < 2:
+            self.watchers.append(Mirror(self, wanted))
+            self.client.add_sensor_watcher(self.watchers[-1])
+
+    def unwatch(self, index: int) -> None:
+        if self.watchers:
+            watcher = self.watchers.pop(index % len(self.watchers))
+            self.client.remove_sensor_watcher(watcher)
+            assert watcher.sensors == {}
+
+    def read(self, reading: Reading) -> None:
+        """A reading has come."""
+        seen["readings"] += 1
+        if not self.client.is_connected and reading.status is not SensorStatus.UNREACHABLE:
+            self.flaws.append(f"{reading} has come in {self.client.state.name}")
+
+    def wait_synced(self, index: int, timeout: Optional[float]) -> None:
+        things = [*self.subscriptions, *self.watchers]
+        if things:
+            thing = things[index % len(things)]
+            self.pending.append(Asked(self.client, "wait_synced", lambda _: thing.synced(timeout), timeout))
+            self.pending[-1].reached = lambda: in_sync(thing)
+
+    def notice(self, name: str, how: str) -> None:
+        """Say that a sensor has changed, in one way or another; then it will be known."""
+        for connection in self.device.connections:
+            unsaid = self.unsaid.setdefault(connection.number, set())
+            unsaid.add(name)
+            if how == "sensor":
+                connection.inform("interface-changed", "sensor", name, "modified")
+                unsaid.discard(name)
+            elif how != "nothing":
+                connection.inform(*how.split())
+                unsaid.clear()
 
     def cancel_one(self, index: int) -> None:
         # Older versions of Tornado log an error when what with_timeout() waits for is cancelled.
@@ -719,7 +881,10 @@ class Life(RuleBasedStateMachine):
             self.client.remove_inform_callback("tick", self.unlisten)
         self.go(turns)
 
-    @rule(kind=st.sampled_from([*KINDS, "inform"]), actions=st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=3))
+    @rule(
+        kind=st.sampled_from([*KINDS, "inform", "reading", "hook"]),
+        actions=st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=3),
+    )
     def plan_mischief(self, kind: str, actions: list[str]) -> None:
         self.plans[kind].extend(actions)
         self.go(0)
@@ -789,6 +954,147 @@ class Life(RuleBasedStateMachine):
         self.go(turns)
 
     @rule(
+        names=st.lists(st.sampled_from(SENSORS), min_size=0, max_size=4),
+        strategy=st.sampled_from(STRATEGIES),
+        type=st.sampled_from([None, None, bytes]),
+        synced=st.booleans(),
+        turns=TURNS,
+    )
+    def subscribes(
+        self, names: list[str], strategy: tuple[str, tuple[Any, ...]], type: Optional[type], synced: bool, turns: int
+    ) -> None:
+        self.subscribe(names, *strategy, type=type)
+        if synced:
+            self.wait_synced(len(self.subscriptions) - 1, None)
+        self.go(turns)
+
+    @rule(index=st.integers(0, 9), again=st.booleans(), turns=TURNS)
+    def unsubscribes(self, index: int, again: bool, turns: int) -> None:
+        self.unsubscribe(index)
+        if again:
+            self.subscribe([SENSORS[0], SENSORS[5]], "auto", ())
+        self.go(turns)
+
+    @rule(more=st.booleans(), first=st.integers(0, 2), turns=TURNS)
+    def watches(self, more: bool, first: int, turns: int) -> None:
+        if more:
+            self.watch(SENSORS[first:])
+        else:
+            self.unwatch(first)
+        self.go(turns)
+
+    @rule(index=st.integers(0, 9), timeout=st.sampled_from([None, 0, 0.02, 5]), turns=TURNS)
+    def waits_until_synced(self, index: int, timeout: Optional[float], turns: int) -> None:
+        self.wait_synced(index, timeout)
+        self.go(turns)
+
+    @rule(
+        name=st.sampled_from(SENSORS),
+        type_name=st.sampled_from([*TYPES, None]),
+        notice=st.sampled_from(NOTICES),
+        turns=TURNS,
+    )
+    def sensor_changes(self, name: str, type_name: Optional[str], notice: str, turns: int) -> None:
+        """It comes, goes, or becomes another one of the same name."""
+        if type_name is not None:
+            self.device.add_sensor(name, type_name, self.rng.randrange(10))
+        elif name in self.device.sensors:
+            self.device.remove_sensor(name)
+        self.notice(name, notice)
+        self.go(turns)
+
+    @rule(value=st.integers(0, 9), status=st.sampled_from(["nominal", "nominal", "warn", "failure"]), turns=TURNS)
+    def values_change(self, value: int, status: str, turns: int) -> None:
+        for name in self.device.sensors:
+            self.device.set_sensor(name, value, status)
+        self.go(turns)
+
+    @rule(
+        name=st.sampled_from(OF_SENSORS),
+        faults=st.lists(st.sampled_from(SENSOR_FAULTS), min_size=1, max_size=2),
+        change=st.booleans(),
+        turns=TURNS,
+    )
+    def next_sensor_requests(self, name: str, faults: list[Behaviour], change: bool, turns: int) -> None:
+        self.dirty = self.dirty or any(isinstance(fault, (Raw, EndlessLine)) for fault in faults)
+        self.device.on_request(name, *faults)
+        if change:
+            self.notice(SENSORS[0], "interface-changed")
+        self.go(turns)
+
+    @precondition(lambda self: self.client.state is not State.CLOSED and not self.small)
+    @rule(same=st.booleans())
+    def device_is_well(self, same: bool) -> None:
+        """Then everything becomes as it was declared; on the same link, after a while."""
+        device = self.device
+        for plans in self.plans.values():
+            plans.clear()
+        for name in (*OF_SENSORS, "echo", "count", "nap", "refuse", "watchdog"):
+            device.on_request(name)
+        device._script.clear()
+        device.start()
+        connection = self.connection()
+        assumed = self.client._link.options.assume_protocol
+        if assumed is not None:  # the device must have been right to be taken for that
+            device.protocol = str(assumed)
+            same = False
+        if self.client._link.options.drain_timeout is None:  # what is not answered blocks that link for good
+            same = False
+        if not same or connection is None or type(connection.behaviour) not in HONEST or connection._paused:
+            device.drop_all()
+        else:
+            for _ in range(2):  # the first one may be lost in what the device has begun to say
+                self.notice(SENSORS[0], "interface-changed")
+        self.io_loop.run_sync(self.io_loop.idle)
+        for _ in range(30):
+            if self.client.state in (State.CLOSED, State.CONNECTED):
+                break
+            self.io_loop.run_sync(lambda: gen.sleep(10))
+        if self.connection() is connection:
+            # A request that is lost has 8 s; what is refused is tried again within a minute.
+            self.io_loop.run_sync(lambda: gen.sleep(150))
+        self.go(IDLE)
+        if self.client.is_connected and self.connection() is not None:
+            if self.connection() is connection:
+                seen["on the same link all came right"] += 1
+            self.check_desired()
+
+    def check_desired(self) -> None:
+        """The device does what is wanted of it, as far as it can, and everybody knows."""
+        connection = self.connection()
+        assert connection is not None
+        wanted: dict[str, str] = {}
+        everybody = [*self.subscriptions, *(watcher._mirror for watcher in self.watchers if watcher._mirror)]
+        for subscription in sorted(everybody, key=lambda one: one.born, reverse=True):
+            names = [name for name in subscription.names if not self.possible(name, subscription.strategy)]
+            refused = sorted(name for name in names if name not in wanted)
+            assert sorted(subscription.failures) == refused, (subscription, dict(subscription.failures))
+            assert subscription.is_synced is (not refused), subscription
+            for name in subscription.names:
+                if self.possible(name, subscription.strategy):
+                    wanted.setdefault(name, subscription.strategy)
+                    assert subscription.readings.get(name) is not None or subscription not in self.subscriptions
+        assert {name: sampler.strategy for name, sampler in connection.samplers.items()} == wanted
+        for watcher in self.watchers:
+            assert watcher.state is SyncState.SYNCED, watcher.state
+            assert all(sensor.reading is not None for sensor in watcher.sensors.values())
+
+    def possible(self, name: str, strategy: str) -> bool:
+        """Whether the device can sample this sensor so."""
+        sensor = self.device.sensors.get(name)
+        if sensor is None or strategy == "sometimes":
+            return False
+        return strategy != "differential" or sensor.type_name != "string"
+
+    def connection(self) -> Optional[Connection]:
+        """The device's end of the client's link."""
+        stream: Any = self.client._link._transport
+        if not self.client.is_connected or stream.closed():
+            return None
+        address = "{}:{}".format(*stream.socket.getsockname()[:2])
+        return next((c for c in self.device.connections if c.address == address), None)
+
+    @rule(
         timeout=st.sampled_from([None, 0, 1]),
         how=st.sampled_from(["cancel at once", "cancel soon", "never cancel", "no client"]),
     )
@@ -842,6 +1148,7 @@ class Life(RuleBasedStateMachine):
         self.check_futures()
         self.check_state()
         self.check_figures()
+        self.check_sensors()
         for ear in self.ears:
             assert ear.due is None, ear.due
         assert self.flaws == []
@@ -888,6 +1195,46 @@ class Life(RuleBasedStateMachine):
         assert not any(request.done() for request in link.ledger._unsent)
         assert not any(waiter.done() for waiter in link.ledger._waiters)
 
+    def check_sensors(self) -> None:
+        client, session = self.client, self.client._link.session
+        if not client.is_connected:
+            for thing in self.subscriptions:
+                assert not thing.is_synced and not thing.failures
+                assert {reading.status for reading in thing.readings.values()} <= {SensorStatus.UNREACHABLE}
+            for watcher in self.watchers:
+                assert watcher.state in (SyncState.DISCONNECTED, SyncState.CLOSED)
+                readings = [sensor.reading for sensor in watcher.sensors.values() if sensor.reading is not None]
+                assert {reading.status for reading in readings} <= {SensorStatus.UNREACHABLE}
+        assert all(watcher.heard is watcher.state for watcher in self.watchers)
+        asking = [entry for entry in session.pending() if not entry.done()] if session is not None else []
+        names = [
+            name
+            for entry in asking
+            if entry.name == b"sensor-sampling"
+            for name in entry.arguments[0].split(b",")  # type: ignore[attr-defined]
+        ]
+        assert len(names) == len(set(names)), "two ?sensor-sampling for one sensor"
+        connection = self.connection()
+        if self.quiet and connection is not None and type(connection.behaviour) in HONEST and not self.dirty:
+            self.check_synced(connection, self.unsaid.get(connection.number, set()))
+
+    def check_synced(self, connection: Connection, unsaid: set[str]) -> None:
+        """What is said to be in sync is. Nothing is under way; *unsaid* the device keeps to itself."""
+        for subscription in self.subscriptions:
+            if subscription.is_synced:
+                seen["subscriptions in sync"] += 1
+                for name in set(subscription.names) - unsaid:
+                    assert name in connection.samplers, (subscription, name)
+                    assert name in subscription.readings
+        for watcher in self.watchers:
+            if watcher.state is SyncState.SYNCED:
+                seen["watchers in sync"] += 1
+                here = {sensor.info.name: sensor.info.type_name for sensor in watcher.sensors.values()}
+                there = {name: self.device.sensors[name].type_name for name in self.device.sensors}
+                for name in set(watcher.wanted) - unsaid:
+                    assert here.get(name) == there.get(name)
+                    assert name not in here or name in connection.samplers
+
     def check_figures(self) -> None:
         client, heard = self.client, self.ears[0].count
         stats, state = client.stats, client.state
@@ -921,9 +1268,9 @@ class Life(RuleBasedStateMachine):
         """Nothing is executed twice, nor by another connection than it was made on, nor if it was not sent."""
         for number, message in self.device.received:
             self.executions += 1
-            token = message.arguments[-1] if message.arguments else b""
-            if not token:  # a ?watchdog
+            if message.name in ("watchdog", *OF_SENSORS):
                 continue
+            token = message.arguments[-1] if message.arguments else b""
             assert token not in self.executed
             self.executed[token] = number
             if token in self.generation_of:
@@ -951,6 +1298,7 @@ class Life(RuleBasedStateMachine):
             assert future in entries or future in link.ledger._unsent or future in link.ledger._waiters, asked
             reached = {"wait_connected": self.client.is_connected, "wait_disconnected": not self.client.is_connected}
             assert not reached.get(asked.what, False), asked
+            assert asked.reached is None or not asked.reached(), asked
             if self.client.state is State.CLOSED:
                 assert asked.what == "wait_closed"
         self.pending = still
@@ -1009,8 +1357,10 @@ class Life(RuleBasedStateMachine):
         seen[f"{asked.what}: {'reached' if error is None else type(error).__name__}"] += 1
         if isinstance(error, WaitTimeout):
             assert asked.deadline is not None and self.loop.time() >= asked.deadline - LATE
+        elif isinstance(error, (FailReply, InvalidReply)):
+            assert asked.what == "wait_synced"
         elif error is not None:
-            assert asked.what in ("wait_connected", "wait_inform")
+            assert asked.what in ("wait_connected", "wait_inform", "wait_synced")
             of_predicate = asked.what == "wait_inform" and isinstance(error, (Mischief, ValueError, IndexError))
             assert of_predicate or type(error) is type(asked.client.last_exc)
         if asked.what == "wait_closed" and error is None:

@@ -574,3 +574,69 @@ async def test_callbacks_run_in_the_thread_of_the_loop(device, log):
         await client.wait_connected()
     assert set(log) == {threading.get_ident()}
     assert len(log) == 3
+
+
+# The library's own
+
+
+def test_the_own_listeners_come_first(listeners, log):
+    listeners.add("state", lambda old, new: log.append("state"))
+    listeners.add("connected", lambda: log.append("connected"))
+    listeners.add_own(log.append)
+    listeners.add_own(lambda event: log.append("second"))
+    tell(listeners, UP)
+    assert log == [UP, "second", "state", "connected"]
+
+
+def test_the_own_listeners_hear_of_every_event(listeners, log):
+    listeners.add_own(log.append)
+    for event in (BEGUN, UP, DOWN, FAILED):
+        tell(listeners, event)
+    assert log == [BEGUN, UP, DOWN, FAILED]
+
+
+def test_an_own_listener_that_is_added_meanwhile(listeners, log):
+    listeners.add_own(lambda event: listeners.add_own(log.append))
+    tell(listeners, UP)
+    assert log == [], "the event is not told to it"
+    tell(listeners, DOWN)
+    assert log == [DOWN]
+
+
+def test_own_informs_come_first(listeners, log):
+    listeners.add_inform("tick", lambda message: log.append("user"))
+    listeners.add_own_inform("tick", lambda raw: log.append(raw.arguments))
+    listeners.add_own_inform("tick", lambda raw: log.append("second"))
+    for major in (4, 5):
+        tell_inform(listeners, "tick", b"1", major=major)
+    assert log == [[b"1"], "second", "user"] * 2
+
+
+def test_own_informs_stay_when_the_users_callbacks_go(listeners, log):
+    def callback(message):
+        log.append("user")
+
+    listeners.add_own_inform("tick", lambda raw: log.append("own"))
+    listeners.add_inform("tick", callback)
+    listeners.remove_inform("tick", callback)
+    tell_inform(listeners, "tick")
+    assert log == ["own"]
+    with pytest.raises(ValueError, match="#tick"):
+        listeners.remove_inform("tick", callback)
+
+
+def test_nothing_is_left_of_callbacks_that_were_removed(listeners, log):
+    listeners.add_inform("tick", log.append)
+    listeners.remove_inform("tick", log.append)
+    assert listeners.informs == {4: {}, 5: {}}
+
+
+@pytest.mark.gen_test
+async def test_the_own_listeners_of_a_link_hear_before_the_users(device):
+    client = Client(device.host, device.port)
+    log = []
+    client.add_state_callback(lambda old, new: log.append(new))
+    client._link.listeners.add_own(lambda event: log.append(event.kind))
+    await client.wait_connected()
+    client.close()
+    assert log == [None, State.NEGOTIATING, "connected", State.CONNECTED, "disconnected", State.CLOSED]

@@ -53,6 +53,8 @@ FAULTS: dict[str, Row] = {
     "F22": Row("flapping device", "at most 60 attempts in 600 s; every callback in pairs", (VIRTUAL,)),
     "F23": Row("restart of a device with 1000 clients", "spread out; all back within 35 s", (VIRTUAL, PROCESS)),
     "F24": Row("long outage, 10000 attempts", "tries on; a log line a minute; nothing grows", (VIRTUAL,)),
+    "F25": Row("the link is lost during restoration", "begun anew on the next link; nothing twice", (VIRTUAL,)),
+    "F26": Row("a strategy is refused", "reported, not synced; the others applied; tried again", (VIRTUAL,)),
     "F27": Row("the loop is held up", "what has come meanwhile counts", (VIRTUAL, PROCESS)),
     "F28": Row("the wall clock jumps by a day", "no effect", (VIRTUAL,)),
     "F29": Row("no descriptors, buffers or ports left", "tries on, says so, recovers", (VIRTUAL, PROCESS, NAMESPACE)),

@@ -1,0 +1,88 @@
+"""A Future made from others: whatever becomes of one, becomes of all."""
+
+import asyncio
+
+import pytest
+
+from katcp_tornado.derived import Derived
+
+
+@pytest.fixture
+def loop(io_loop):
+    return io_loop.asyncio_loop
+
+
+@pytest.fixture
+def parts(loop):
+    return [loop.create_future(), loop.create_future()]
+
+
+@pytest.fixture
+def total(loop, parts):
+    return Derived(loop, parts, lambda a, b: a / b)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.gen_test
+async def test_the_results_in_their_order(io_loop, parts, total, order):
+    for index in order:
+        assert not total.done()
+        parts[index].set_result([6, 3][index])
+        await io_loop.idle()
+    assert await total == 2
+
+
+@pytest.mark.gen_test
+async def test_parts_that_are_done_already(loop):
+    done = loop.create_future()
+    done.set_result(4)
+    assert await Derived(loop, [done], lambda a: a + 1) == 5
+
+
+@pytest.mark.gen_test
+async def test_one_that_fails_ends_the_others(parts, total):
+    parts[1].set_exception(OSError("no"))
+    with pytest.raises(OSError, match="no"):
+        await total
+    assert parts[0].cancelled()
+
+
+@pytest.mark.gen_test
+async def test_both_fail(io_loop, parts, total):
+    parts[0].set_exception(OSError("first"))
+    parts[1].set_exception(OSError("second"))
+    with pytest.raises(OSError, match="first"):
+        await total
+    parts[1].exception()
+
+
+@pytest.mark.gen_test
+async def test_what_combine_raises(parts, total):
+    parts[0].set_result(1)
+    parts[1].set_result(0)
+    with pytest.raises(ZeroDivisionError):
+        await total
+
+
+@pytest.mark.gen_test
+async def test_cancel(parts, total):
+    assert total.cancel()
+    assert all(part.cancelled() for part in parts)
+    assert not total.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await total
+
+
+@pytest.mark.gen_test
+async def test_a_part_that_is_cancelled(parts, total):
+    parts[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await total
+    assert parts[1].cancelled()
+
+
+@pytest.mark.gen_test
+async def test_nobody_looks_at_its_error(io_loop, parts, total):
+    parts[0].set_exception(OSError("no"))
+    await io_loop.idle()
+    del total  # and nothing is said of it when it is collected

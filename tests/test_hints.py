@@ -1,0 +1,165 @@
+"""The deadlines that the device itself names."""
+
+import pytest
+from sensor_tools import asked
+from tornado import gen
+
+from katcp_tornado import RequestTimeout
+from katcp_tornado.testing import Answer, Silent, Stall
+
+HINT = "request-timeout-hint"
+
+
+@pytest.fixture
+def device(device):
+    device.protocol = "5.1-MIT"
+    device.timeout_hints.update({"echo": 3.0, "sleep": 100.0, "add": 0.0})
+    return device
+
+
+@pytest.fixture
+def client(io_loop, connect, device):
+    client = connect(timeout_hints=True)
+    io_loop.run_sync(client.wait_connected)
+    io_loop.run_sync(io_loop.idle)
+    return client
+
+
+@pytest.fixture
+def patience(io_loop, device):
+    """``await patience(client, name)``: how long a request waits that gets no reply."""
+
+    async def patience(client, name, **options):
+        device.on_request(name, Silent())
+        began = io_loop.now
+        with pytest.raises(RequestTimeout):
+            await client.request(name, **options)
+        return round(io_loop.now - began, 3)
+
+    return patience
+
+
+@pytest.mark.gen_test
+async def test_a_request_waits_as_long_as_the_device_says(device, client, patience):
+    assert asked(device, HINT) == [""]
+    assert await patience(client, "echo") == 3
+    assert await patience(client, "add") == 30, "0: there is none"
+    assert await patience(client, "watchdog") == 30
+
+
+@pytest.mark.gen_test
+async def test_a_timeout_of_ones_own_counts(client, patience):
+    assert await patience(client, "echo", timeout=7) == 7
+    device_hint_ignored = client.request("sleep", 200, timeout=None)
+    await gen.sleep(150)
+    assert not device_hint_ignored.done()
+
+
+@pytest.mark.gen_test
+async def test_a_longer_one(client):
+    with pytest.raises(RequestTimeout):
+        await client.request("sleep", 101)
+    await client.request("sleep", 99)
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout_hints": False}])
+@pytest.mark.gen_test
+async def test_without_the_option(device, connect, patience, options):
+    client = connect(**options)
+    await client.wait_connected()
+    assert await patience(client, "echo") == 30
+    assert asked(device, HINT) == []
+
+
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
+@pytest.mark.gen_test
+async def test_without_the_flag(io_loop, device, connect, patience, protocol):
+    device.protocol = protocol
+    client = connect(timeout_hints=True)
+    await client.wait_connected()
+    device.inform_all("interface-changed", "request-list")
+    await io_loop.idle()
+    assert asked(device, HINT) == []
+    assert await patience(client, "echo") == 30
+
+
+@pytest.mark.parametrize("args", [("request-list",), (), ("request", "echo", "modified")])
+@pytest.mark.gen_test
+async def test_the_requests_have_changed(io_loop, device, client, patience, args):
+    device.timeout_hints.clear()
+    device.timeout_hints["add"] = 5
+    device.inform_all("interface-changed", *args)
+    await io_loop.idle()
+    assert asked(device, HINT) == ["", ""]
+    assert await patience(client, "echo") == 30
+    assert await patience(client, "add") == 5
+
+
+@pytest.mark.parametrize("args", [("sensor-list",), ("sensor", "a", "added")])
+@pytest.mark.gen_test
+async def test_the_sensors_have_changed(io_loop, device, client, args):
+    device.inform_all("interface-changed", *args)
+    await io_loop.idle()
+    assert asked(device, HINT) == [""]
+
+
+@pytest.mark.gen_test
+async def test_another_connection(io_loop, device, client, patience):
+    device.protocol = "5.1-MI"
+    device.drop_all()
+    await client.wait_disconnected()
+    assert client._link.ledger.timeouts == {}
+    await client.wait_connected()
+    assert await patience(client, "echo") == 30, "which has no flag T"
+    device.protocol = "5.1-MIT"
+    device.drop_all()
+    await client.wait_disconnected()
+    await client.wait_connected()
+    await io_loop.idle()
+    assert await patience(client, "echo") == 3
+
+
+@pytest.mark.gen_test
+async def test_the_answer_of_a_connection_that_was_lost(io_loop, device, connect, caplog):
+    device.on_request(HINT, Stall(), Stall())
+    client = connect(timeout_hints=True)
+    await client.wait_connected()
+    await io_loop.idle()
+    device.drop_all()
+    await client.wait_disconnected()
+    await client.wait_connected()
+    await io_loop.idle()
+    assert client._link.ledger.timeouts == {}
+    assert HINT not in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_it_is_refused(io_loop, device, connect, patience, caplog):
+    device.on_request(HINT, Answer("fail", "never heard of it"))
+    client = connect(timeout_hints=True)
+    await client.wait_connected()
+    assert await patience(client, "echo") == 30
+    assert "never heard of it" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_odd_hints(io_loop, device, connect, patience, caplog):
+    @device.request(HINT)
+    def hints(context, message):
+        for args in (("a", "soon"), ("b",), (), ("c", -1), ("d", "nan"), ("e", "inf"), ("echo", "2", "more")):
+            context.inform(*args)
+
+    client = connect(timeout_hints=True)
+    await client.wait_connected()
+    await io_loop.idle()
+    assert client._link.ledger.timeouts == {b"echo": 2.0}
+    assert await patience(client, "echo") == 2
+    assert "#request-timeout-hint" in caplog.text
+
+
+@pytest.mark.gen_test
+async def test_no_request_is_counted_before_there_is_a_connection(connect, device):
+    client = connect(timeout_hints=True)
+    client.close()
+    await client.wait_closed()
+    assert client.stats.requests == 0

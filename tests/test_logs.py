@@ -1,0 +1,156 @@
+"""What the device logs, in Python's own log."""
+
+import logging
+
+import pytest
+
+from katcp_tornado import Timestamp, forward_logs
+
+NOW = 1_600_000_000.0
+
+
+@pytest.fixture
+def logger():
+    logger = logging.Logger("devices.m000")  # noqa: LOG001  # one that nobody else has
+    logger.setLevel(1)
+    logger.records = []
+    handler = logging.Handler()
+    handler.emit = logger.records.append
+    logger.addHandler(handler)
+    return logger
+
+
+@pytest.fixture
+def client(io_loop, connect, device):
+    client = connect()
+    io_loop.run_sync(client.wait_connected)
+    return client
+
+
+@pytest.fixture
+def log(io_loop, device):
+    """``log(level, timestamp, name, *texts)`` has the device say so."""
+
+    def log(*args):
+        device.inform_all("log", *args)
+        io_loop.run_sync(io_loop.idle)
+
+    return log
+
+
+@pytest.mark.parametrize(
+    ("level", "number"),
+    [
+        ("fatal", logging.CRITICAL),
+        ("error", logging.ERROR),
+        ("warn", logging.WARNING),
+        ("info", logging.INFO),
+        ("debug", logging.DEBUG),
+        ("trace", 5),
+        ("all", 1),
+        ("loud", logging.INFO),
+        ("off", logging.INFO),
+    ],
+)
+def test_levels(client, logger, log, level, number):
+    forward_logs(client, logger)
+    log(level, Timestamp(NOW), "antenna", "something")
+    (record,) = logger.records
+    assert record.levelno == number
+
+
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "4"])
+def test_a_record(io_loop, device, connect, logger, log, protocol):
+    device.protocol = protocol
+    client = connect()
+    io_loop.run_sync(client.wait_connected)
+    forward_logs(client, logger)
+    log("info", Timestamp(1234.75), "antenna.drive", "100% done")
+    (record,) = logger.records
+    assert record.name == "devices.m000.antenna.drive"
+    assert record.getMessage() == "100% done"
+    assert (record.created, record.msecs) == (1234.75, 750.0), "the device's own time"
+    assert (record.args, record.exc_info) == ((), None)
+
+
+def test_its_own_message(device, client, io_loop, logger):
+    forward_logs(client, logger)
+    device.log("error", "trouble")
+    io_loop.run_sync(io_loop.idle)
+    (record,) = logger.records
+    assert (record.name, record.getMessage(), record.created) == ("devices.m000.fake-device", "trouble", NOW)
+
+
+def test_what_is_not_printable_is_escaped(client, logger, log):
+    forward_logs(client, logger)
+    log("info", Timestamp(NOW), b"a\nb", b"one\ntwo\xff\x1b[0m", "three")
+    (record,) = logger.records
+    assert record.name == "devices.m000.a\\nb"
+    assert record.getMessage() == "one\\ntwo\\xff\\x1b[0m three"
+
+
+def test_a_message_without_text(client, logger, log):
+    forward_logs(client, logger)
+    log("info", Timestamp(NOW), "antenna")
+    assert logger.records[0].getMessage() == ""
+
+
+@pytest.mark.parametrize("timestamp", ["nan", "inf", "-inf"])
+def test_a_time_that_is_none(client, logger, log, timestamp):
+    forward_logs(client, logger)
+    log("info", timestamp, "antenna", "x")
+    (record,) = logger.records
+    assert record.created > NOW, "then it is the time of this machine"
+    assert logging.Formatter("%(asctime)s").format(record)
+
+
+@pytest.mark.parametrize("args", [(), ("info", "now", "antenna", "x"), ("info", 1.0)])
+def test_what_is_no_log_message(client, logger, log, caplog, args):
+    forward_logs(client, logger)
+    log(*args)
+    assert logger.records == []
+    assert "does not fit its callback" in caplog.text
+
+
+def test_what_the_logger_does_not_want(client, logger, log):
+    logger.setLevel(logging.WARNING)
+    forward_logs(client, logger)
+    log("info", Timestamp(NOW), "antenna", "x")
+    log("warn", Timestamp(NOW), "antenna", "y")
+    assert [record.getMessage() for record in logger.records] == ["y"]
+
+
+def test_filters_of_the_logger(client, logger, log):
+    logger.addFilter(lambda record: "keep" in record.getMessage())
+    forward_logs(client, logger)
+    log("info", Timestamp(NOW), "antenna", "keep")
+    log("info", Timestamp(NOW), "antenna", "drop")
+    assert [record.getMessage() for record in logger.records] == ["keep"]
+
+
+def test_stop(client, logger, log):
+    callback = forward_logs(client, logger)
+    client.remove_inform_callback("log", callback)
+    log("info", Timestamp(NOW), "antenna", "x")
+    assert logger.records == []
+
+
+def test_it_survives_a_reconnection(io_loop, device, client, logger, log):
+    forward_logs(client, logger)
+    device.drop_all()
+    io_loop.run_sync(client.wait_disconnected)
+    io_loop.run_sync(client.wait_connected)
+    log("info", Timestamp(NOW), "antenna", "x")
+    assert len(logger.records) == 1
+
+
+def test_two_loggers(client, logger, log):
+    forward_logs(client, logger)
+    forward_logs(client, logger)
+    log("info", Timestamp(NOW), "antenna", "x")
+    assert len(logger.records) == 2
+
+
+def test_wrong_arguments(client):
+    with pytest.raises(TypeError, match="logger must be a logging.Logger, not str"):
+        forward_logs(client, "devices")

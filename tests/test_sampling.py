@@ -1,0 +1,1010 @@
+"""What is asked of the device, and when; and what is made of what it says."""
+
+import logging
+import math
+
+import pytest
+from sensor_tools import Ear, Mute, Picky, StatusLast, add_sensors, asked, sampled
+from tornado import gen
+
+from katcp_tornado import (
+    FailReply,
+    RequestTimeout,
+    SensorStatus,
+    SensorWatcher,
+    Timestamp,
+    WaitTimeout,
+    WriteBufferFull,
+)
+from katcp_tornado.sampling import FEW, PIECE, PIECE_BYTES
+from katcp_tornado.testing import Answer, Behaviour, Delay, Silent, Stall
+
+NOW = 1_600_000_000.0
+PROTOCOLS = ["5.1-MIB", "5.0-MI", "5.0-M", "5.0", "4"]
+
+
+@pytest.fixture
+def device(device):
+    add_sensors(device, "abcdef")
+    return device
+
+
+@pytest.fixture
+def client(connect):
+    return connect()
+
+
+@pytest.fixture
+def ear():
+    return Ear()
+
+
+@pytest.fixture
+def many(device):
+    """More sensors than go into one request, or one window."""
+    names = [f"many.{number:04}" for number in range(2 * PIECE + 3)]
+    add_sensors(device, names)
+    return names
+
+
+def pending(device):
+    """How many ?sensor-sampling the device is executing now."""
+    return sum(message.name == "sensor-sampling" for _, message in device.received)
+
+
+# The requests
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("strategy", "params", "v4"),
+    [
+        ("auto", (), ""),
+        ("event", (), ""),
+        ("differential", (2,), "2"),
+        ("differential-rate", (2, 0.5, 3), "2 500 3000"),
+        ("period", (2.5,), "2500"),
+        ("event-rate", (0.25, 10), "250 10000"),
+    ],
+)
+@pytest.mark.gen_test
+async def test_strategies(device, client, ear, protocol, strategy, params, v4):
+    device.protocol = protocol
+    subscription = client.subscribe("b", ear, strategy=strategy, params=params)
+    await subscription.synced()
+    texts = v4 if protocol == "4" else " ".join(map(str, params))
+    assert asked(device) == [f"b {strategy} {texts}".rstrip()]
+    assert ear == [("b", "nominal", 1)]
+    subscription.cancel()
+    await gen.sleep(1)
+    assert asked(device) == ["b none"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.gen_test
+async def test_periods_are_seconds(device, client, ear, protocol):
+    device.protocol = protocol
+    await client.subscribe("b", ear, strategy="period", params=[2.5]).synced()
+    await gen.sleep(10.1)
+    assert len(ear) == 5
+
+
+@pytest.mark.gen_test
+async def test_what_is_declared_in_one_turn_goes_together(device, client):
+    await client.wait_connected()
+    first = client.subscribe(["a", "b"])
+    second = client.subscribe(["c", "a"])
+    other = client.subscribe("d", strategy="event")
+    third = client.subscribe("e")
+    await gen.multi([one.synced() for one in (first, second, other, third)])
+    assert asked(device) == ["a,b,c auto", "d event", "e auto"]
+
+
+@pytest.mark.gen_test
+async def test_what_is_sampled_already_is_not_asked_for_again(device, client):
+    await client.subscribe(["a", "b"]).synced()
+    asked(device)
+    await client.subscribe(["c", "a", "d", "b"]).synced()
+    assert asked(device) == ["c auto", "d auto"]
+
+
+@pytest.mark.gen_test
+async def test_what_is_declared_before_the_connection_goes_together(device, client):
+    await gen.multi([client.subscribe(name).synced() for name in "abc"])
+    assert asked(device) == ["a,b,c auto"]
+
+
+@pytest.mark.parametrize("protocol", ["5.0-MI", "5.0-M", "4"])
+@pytest.mark.gen_test
+async def test_one_by_one_where_the_device_has_no_bulk_sampling(device, client, protocol):
+    device.protocol = protocol
+    await client.subscribe(["a", "b"]).synced()
+    assert asked(device) == ["a auto", "b auto"]
+
+
+@pytest.mark.gen_test
+async def test_a_comma_in_a_name(device, client):
+    device.behaviour = Picky("sensor-sampling", "x")  # our device would take it for two names
+    subscription = client.subscribe(["a", "x,y", "b", "c"], type=bytes)
+    with pytest.raises(FailReply):
+        await subscription.synced()
+    assert asked(device) == ["a auto", "b,c auto"]
+    assert list(subscription.failures) == ["x,y"] and device.behaviour.refused == 1
+
+
+@pytest.mark.gen_test
+async def test_pieces_of_so_many_names(device, client, many):
+    await client.subscribe(many).synced()
+    assert [text.count(",") + 1 for text in asked(device)] == [PIECE, PIECE, 3]
+    assert sorted(sampled(device)) == many
+
+
+@pytest.mark.gen_test
+async def test_pieces_of_so_many_bytes(device, client):
+    names = [f"{number:01000}" for number in range(40)]
+    add_sensors(device, names)
+    await client.subscribe(names).synced()
+    lengths = [len(text.split()[0]) for text in asked(device)]
+    assert lengths == [32 * 1001 - 1, 8 * 1001 - 1]
+    assert max(lengths) <= PIECE_BYTES
+
+
+@pytest.mark.parametrize(("protocol", "window"), [("5.0-MI", 32), ("5.0-M", 1), ("4", 1)])
+@pytest.mark.gen_test
+async def test_so_many_requests_at_a_time(io_loop, device, client, many, protocol, window):
+    device.protocol = protocol
+    device.on_request("sensor-sampling", Delay(1), always=True)
+    synced = client.subscribe(many[:100]).synced()
+    await client.wait_connected()
+    for seconds in range(3):
+        await io_loop.idle()
+        assert pending(device) == window * (seconds + 1)
+        await gen.sleep(1)
+    assert not synced.done()
+    await synced
+    assert len(set(asked(device))) == pending(device) + 100
+
+
+@pytest.mark.gen_test
+async def test_a_late_subscription_does_not_wait_for_the_window(device, client, many):
+    """A request that is not answered holds up nobody but itself."""
+    device.protocol = "5.0-MI"
+    device.on_request("sensor-sampling", Stall())
+    client.subscribe("a")
+    await gen.sleep(1)
+    await client.subscribe("b").synced(timeout=1)
+
+
+# Restoration
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.gen_test
+async def test_all_is_put_back_on_the_next_connection(device, client, ear, protocol):
+    device.protocol = protocol
+    one = client.subscribe(["a", "b"], ear)
+    two = client.subscribe("c", strategy="period", params=[10])
+    await gen.multi([one.synced(), two.synced()])
+    before = sampled(device)
+    for _ in range(3):
+        device.drop_all()
+        await client.wait_disconnected()
+        await gen.multi([one.synced(), two.synced()])
+        assert sampled(device) == before
+    assert len(ear) == 2 + 3 * 4
+
+
+@pytest.mark.gen_test
+async def test_the_protocol_may_be_another_one(device, client):
+    subscription = client.subscribe(["a", "b"], strategy="period", params=[0.5])
+    for protocol, requests in [
+        ("5.1-MIB", ["a,b period 0.5"]),
+        ("4", ["a period 500", "b period 500"]),
+        ("5.0-MI", ["a period 0.5", "b period 0.5"]),
+    ]:
+        device.protocol = protocol
+        device.drop_all()
+        await client.wait_disconnected()
+        await subscription.synced()
+        assert asked(device) == requests
+
+
+@pytest.mark.gen_test
+async def test_what_was_cancelled_meanwhile_is_not_put_back(io_loop, device, client):
+    first, second = client.subscribe(["a", "b"]), client.subscribe("c")
+    await gen.multi([first.synced(), second.synced()])
+    device.stop()
+    await client.wait_disconnected()
+    first.cancel()
+    third = client.subscribe("d")
+    device.start()
+    await gen.multi([second.synced(), third.synced()])
+    assert sampled(device) == {"c": "auto", "d": "auto"}
+    assert asked(device) == ["a,b,c auto", "c,d auto"]
+
+
+@pytest.mark.parametrize("stage", ["sensor-list", "sensor-sampling", "the second sensor-sampling", "sensor-value"])
+@pytest.mark.gen_test
+async def test_lost_at_any_stage(io_loop, device, client, ear, stage):
+    """Nothing of it is left for the next connection."""
+    device.protocol = "5.0-M"
+    device.behaviour = Mute()
+    name = stage.split()[-1]
+    device.on_request(name, *[Behaviour()] * stage.startswith("the second"), Stall(), Stall(), Stall())
+    subscription = client.subscribe(["a", "b", "c"], ear)
+    await client.wait_connected()
+    await io_loop.idle()
+    device.drop_all()
+    await client.wait_disconnected()
+    await io_loop.idle()
+    assert subscription.failures == {} and client._sampling._retry.due is None
+    device.received.clear()
+    device.on_request(name)
+    device.on_request("sensor-list", Delay(1))
+    await client.wait_connected()
+    await gen.sleep(0.5)
+    assert not subscription.is_synced
+    await subscription.synced()
+    assert [message.name for _, message in device.received] == [
+        "sensor-list",
+        *["sensor-sampling"] * 3,
+        *["sensor-value"] * 3,
+    ]
+    assert ear == [("a", "nominal", 0), ("b", "nominal", 1), ("c", "nominal", 2)]
+
+
+@pytest.mark.gen_test
+async def test_before_the_users_own_callbacks(device, client):
+    """What a connected callback asks comes after the sampling was begun, and sees that it is not synced."""
+    seen = []
+    subscription = client.subscribe("a")
+    client.add_connected_callback(lambda: seen.append((subscription.is_synced, subscription.synced().done())))
+    await subscription.synced()
+    assert seen == [(False, False)]
+
+
+# Cancelled at any time
+
+
+@pytest.mark.gen_test
+async def test_cancelled_in_the_same_turn(io_loop, device, client):
+    await client.wait_connected()
+    client.subscribe("a").cancel()
+    await io_loop.idle()
+    assert device.received == []
+
+
+@pytest.mark.gen_test
+async def test_cancelled_and_made_again_in_the_same_turn(io_loop, device, client, ear):
+    await client.subscribe("a").synced()
+    asked(device)
+    (first,) = client._sampling._subscriptions
+    first.cancel()
+    await client.subscribe("a", ear).synced()
+    assert asked(device) == [] and ear == [("a", "nominal", 0)]
+    assert sampled(device) == {"a": "auto"}
+
+
+@pytest.mark.gen_test
+async def test_cancelled_while_in_flight(io_loop, device, client):
+    device.on_request("sensor-sampling", Delay(1))
+    subscription = client.subscribe("a", type=int)
+    await client.wait_connected()
+    await io_loop.idle()
+    subscription.cancel()
+    assert asked(device) == ["a auto"]
+    await gen.sleep(0.5)
+    assert asked(device) == [], "not two at a time for one sensor"
+    await gen.sleep(1)
+    assert asked(device) == ["a none"] and sampled(device) == {}
+
+
+@pytest.mark.gen_test
+async def test_another_strategy_while_in_flight(io_loop, device, client):
+    device.on_request("sensor-sampling", Delay(1))
+    older = client.subscribe("a", type=int)
+    await client.wait_connected()
+    await io_loop.idle()
+    newer = client.subscribe("a", strategy="event", type=int)
+    await gen.sleep(0.5)
+    assert asked(device) == ["a auto"]
+    await gen.multi([older.synced(), newer.synced()])
+    assert asked(device) == ["a event"] and sampled(device) == {"a": "event"}
+
+
+@pytest.mark.gen_test
+async def test_cancelled_while_its_type_is_looked_up(io_loop, device, client):
+    device.on_request("sensor-list", Delay(1))
+    subscription = client.subscribe("a")
+    await client.wait_connected()
+    await io_loop.idle()
+    subscription.cancel()
+    await gen.sleep(2)
+    assert asked(device) == []
+
+
+@pytest.mark.gen_test
+async def test_cancelled_while_it_is_read(io_loop, device, client, ear):
+    device.behaviour = Mute()
+    device.on_request("sensor-value", Stall())
+    subscription = client.subscribe("a", ear)
+    await client.wait_connected()
+    await io_loop.idle()
+    (mid,) = (entry.mid for entry in client._link.session.pending())
+    subscription.cancel()
+    device.send_raw(b"#sensor-value[%d] 1 1 a nominal 0\n!sensor-value[%d] ok 1\n" % (mid, mid))
+    await io_loop.idle()
+    assert ear == [] and asked(device) == ["a auto", "a none"]
+
+
+@pytest.mark.gen_test
+async def test_the_end_of_sampling_is_refused(io_loop, device, client):
+    """The sensor has gone, and its sampling with it."""
+    subscription = client.subscribe("a")
+    await subscription.synced()
+    device.on_request("sensor-sampling", Answer("fail", "no such sensor"))
+    subscription.cancel()
+    await gen.sleep(100)
+    assert asked(device) == ["a auto", "a none"]
+    await client.subscribe("a").synced()
+    assert asked(device) == ["a auto"]
+
+
+# Refusals
+
+
+@pytest.mark.gen_test
+async def test_a_bulk_that_is_refused_is_resolved_one_by_one(io_loop, device, client, ear):
+    subscription = client.subscribe(["a", "b", "x", "c"], ear)
+    with pytest.raises(FailReply, match="'x'"):
+        await subscription.synced()
+    assert asked(device) == ["a,b,x,c auto", "a auto", "b auto", "x auto", "c auto"]
+    assert list(subscription.failures) == ["x"]
+    assert ear == [("a", "nominal", 0), ("b", "nominal", 1), ("c", "nominal", 2)]
+    device.add_sensor("x", "integer", 3)
+    device.inform_all("interface-changed", "sensor-list")
+    await io_loop.idle()
+    assert asked(device) == ["a,b,x,c auto"], "which is worth trying again"
+
+
+@pytest.mark.gen_test
+async def test_other_bulks_go_on(device, client, many):
+    subscription = client.subscribe(["x", *many])
+    with pytest.raises(FailReply):
+        await subscription.synced()
+    assert list(subscription.failures) == ["x"]
+    assert sorted(sampled(device)) == many
+    requests = asked(device)
+    assert len(requests) == 3 + PIECE, "of three pieces one was refused"
+
+
+@pytest.mark.gen_test
+async def test_after_growing_delays_it_is_tried_again(io_loop, device, client):
+    times = []
+    device.behaviour = Picky("sensor-sampling", "a")
+    client.subscribe("a", type=int)
+    await client.wait_connected()
+    refused = 0
+    while io_loop.now < 200:
+        if device.behaviour.refused != refused:
+            refused = device.behaviour.refused
+            times.append(round(io_loop.now))
+        await gen.sleep(0.25)
+    assert times == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+
+
+@pytest.mark.gen_test
+async def test_it_comes_back(io_loop, device, client, ear):
+    subscription = client.subscribe(["a", "x"], ear)
+    with pytest.raises(FailReply):
+        await subscription.synced()
+    device.add_sensor("x", "integer", 9)
+    await gen.sleep(1.5)
+    assert subscription.is_synced and subscription.failures == {}
+    assert ear == [("a", "nominal", 0), ("x", "nominal", 9)], "of its own type, too"
+    await subscription.synced()
+
+
+@pytest.mark.gen_test
+async def test_the_delays_begin_anew_with_the_next_connection(io_loop, device, client):
+    device.behaviour = picky = Picky("sensor-sampling", "a")
+    client.subscribe("a", type=int)
+    await gen.sleep(40)
+    device.drop_all()
+    await client.wait_disconnected()
+    await client.wait_connected()
+    await io_loop.idle()
+    picky.refused = 0
+    await gen.sleep(1.1)
+    assert picky.refused == 1
+
+
+@pytest.mark.gen_test
+async def test_the_delays_begin_anew_with_other_trouble(io_loop, device, client):
+    device.behaviour = picky = Picky("sensor-sampling", "a")
+    subscription = client.subscribe("a", type=int)
+    await gen.sleep(40)
+    picky.words = {"nothing"}
+    await gen.sleep(1000)
+    assert subscription.is_synced
+    picky.words = {"b"}
+    other = client.subscribe("b", type=int)
+    await gen.sleep(0.5)
+    picky.words = {"nothing"}
+    await gen.sleep(1)
+    assert other.is_synced
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_tried_again_when_it_was_cancelled(io_loop, device, client):
+    subscription = client.subscribe("x")
+    with pytest.raises(FailReply):
+        await subscription.synced()
+    subscription.cancel()
+    device.received.clear()
+    await gen.sleep(100)
+    assert device.received == []
+
+
+@pytest.mark.gen_test
+async def test_no_timer_is_left(io_loop, device, client):
+    client.subscribe("x")
+    await gen.sleep(0.5)
+    client.close()
+    await client.wait_closed()
+    assert client._sampling._retry.due is None
+
+
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
+@pytest.mark.gen_test
+async def test_no_answer(io_loop, device, connect, ear, protocol):
+    """It may have been executed, so what the device does is not known; it is tried again."""
+    device.protocol = protocol
+    client = connect(request_timeout=5, drain_timeout=None)
+    device.on_request("sensor-sampling", Delay(7))
+    subscription = client.subscribe("a", ear)
+    await gen.sleep(5.5)
+    assert type(subscription.failures["a"]) is RequestTimeout
+    await subscription.synced()
+    assert asked(device) == ["a auto", "a auto"]
+    assert io_loop.now == pytest.approx(6 if protocol == "5.1-MIB" else 7)
+
+
+@pytest.mark.gen_test
+async def test_no_room_to_send(io_loop, device, connect):
+    client = connect(max_write_buffer=50)
+    subscription = client.subscribe("a" * 60, type=int)
+    with pytest.raises(WaitTimeout):
+        await subscription.synced(timeout=10)
+    assert type(subscription.failures["a" * 60]) is WriteBufferFull
+    assert client.is_connected
+
+
+# First readings
+
+
+@pytest.mark.parametrize("count", [1, FEW])
+@pytest.mark.gen_test
+async def test_a_device_that_sends_no_first_status(device, client, ear, many, count):
+    device.behaviour = Mute()
+    await client.subscribe(many[:count], ear).synced()
+    assert ear == [(name, "nominal", number) for number, name in enumerate(many[:count])]
+    assert asked(device, "sensor-value") == many[:count], "one by one"
+
+
+@pytest.mark.gen_test
+async def test_many_are_read_all_at_once(device, client, ear, many):
+    device.behaviour = Mute()
+    await client.subscribe(many[: FEW + 1], ear).synced()
+    assert [name for name, _, _ in ear] == many[: FEW + 1], "and nothing of the others"
+    assert asked(device, "sensor-value") == [""]
+
+
+@pytest.mark.gen_test
+async def test_once_all_are_sampled(device, client, many):
+    device.behaviour = Mute()
+    await client.subscribe(many).synced()
+    names = [message.name for _, message in device.received]
+    assert names == ["sensor-list", *["sensor-sampling"] * 3, "sensor-value"]
+
+
+@pytest.mark.gen_test
+async def test_a_status_that_comes_after_the_reply(device, client, ear):
+    device.behaviour = StatusLast()
+    await client.subscribe(["a", "b"], ear).synced()
+    assert ear == [("a", "nominal", 0), ("b", "nominal", 1)]
+    assert asked(device, "sensor-value") == []
+
+
+@pytest.mark.gen_test
+async def test_a_status_that_comes_meanwhile_is_newer(io_loop, device, client, ear):
+    device.behaviour = Mute()
+    device.on_request("sensor-value", Stall())
+    subscription = client.subscribe("a", ear)
+    await client.wait_connected()
+    await io_loop.idle()
+    device.send_raw(b"#sensor-status 2 1 a warn 7\n")
+    await io_loop.idle()
+    (mid,) = (entry.mid for entry in client._link.session.pending())
+    device.send_raw(b"#sensor-value[%d] 1 1 a nominal 0\n!sensor-value[%d] ok 1\n" % (mid, mid))
+    await subscription.synced()
+    assert ear == [("a", "warn", 7)]
+
+
+@pytest.mark.gen_test
+async def test_another_strategy_while_it_is_read(io_loop, device, client, ear):
+    device.behaviour = Mute()
+    device.on_request("sensor-value", Delay(1))
+    device.on_request("sensor-sampling", Behaviour(), Delay(2))
+    older = client.subscribe("a", ear)
+    await client.wait_connected()
+    await io_loop.idle()
+    newer = client.subscribe("a", strategy="event")
+    await gen.sleep(1.5)
+    assert not newer.is_synced, "the device has not said so"
+    await newer.synced()
+    assert older.is_synced and asked(device) == ["a auto", "a event"]
+
+
+@pytest.mark.parametrize("fault", [Answer("fail", "no"), Silent()])
+@pytest.mark.gen_test
+async def test_it_cannot_be_read(device, client, ear, fault):
+    """The device has accepted the strategy; that it has no reading is no reason to wait for ever."""
+    device.behaviour = Mute()
+    device.on_request("sensor-value", fault)
+    subscription = client.subscribe("a", ear)
+    await subscription.synced()
+    assert subscription.is_synced
+
+
+@pytest.mark.gen_test
+async def test_an_answer_with_others_in_it(device, client, ear):
+    @device.request("sensor-value")
+    def handler(context, message):  # a prefix match, and several readings in one inform
+        context.inform(1, 1, "ab", "nominal", 3)
+        context.inform(2, 2, "b", "nominal", 4, "a", "warn", 5)
+
+    device.behaviour = Mute()
+    subscription = client.subscribe("a", ear)
+    await subscription.synced()
+    assert ear == [("a", "warn", 5)]
+    assert subscription.readings["a"].timestamp == 2
+
+
+# Types
+
+
+@pytest.mark.gen_test
+async def test_one_type_is_looked_up_by_name(device, client):
+    await client.subscribe("a").synced()
+    assert asked(device, "sensor-list") == ["a"]
+
+
+@pytest.mark.gen_test
+async def test_several_types_are_looked_up_at_once(device, client):
+    await gen.multi([client.subscribe(name).synced() for name in "ab"])
+    assert asked(device, "sensor-list") == [""]
+    await client.subscribe("c").synced()
+    assert asked(device, "sensor-list") == [], "which is known now"
+
+
+@pytest.mark.gen_test
+async def test_a_type_is_looked_up_once(device, client):
+    await client.subscribe("a").synced()
+    await client.subscribe("a", strategy="event").synced()
+    assert asked(device, "sensor-list") == ["a"]
+
+
+@pytest.mark.gen_test
+async def test_what_has_a_type_does_not_wait(io_loop, device, client, ear):
+    device.on_request("sensor-list", Stall())
+    waiting = client.subscribe("a", ear)
+    await client.subscribe("b", ear, type=int).synced()
+    assert ear == [("b", "nominal", 1)]
+    assert not waiting.is_synced
+
+
+@pytest.mark.gen_test
+async def test_another_type_on_the_next_connection(device, client, ear):
+    subscription = client.subscribe("a", ear)
+    await subscription.synced()
+    device.add_sensor("a", "string", "text")
+    device.drop_all()
+    await client.wait_disconnected()
+    await subscription.synced()
+    assert ear == [("a", "nominal", 0), ("a", "unreachable", None), ("a", "nominal", b"text")]
+
+
+@pytest.mark.gen_test
+async def test_another_type_on_the_same_connection(io_loop, device, client, ear):
+    await client.subscribe(["a", "b"], ear).synced()
+    ear.take()
+    device.add_sensor("a", "float", 1, notify=True)
+    await io_loop.idle()
+    assert ear == [("a", "nominal", 1.0)] and type(ear[0][2]) is float
+    assert asked(device, "sensor-list") == ["", "a"]
+
+
+@pytest.mark.gen_test
+async def test_a_sensor_that_came_after_the_list(io_loop, device, client, ear):
+    await client.subscribe(["a", "b"]).synced()
+    device.add_sensor("x", "integer", 9, notify=True)
+    await io_loop.idle()
+    await client.subscribe("x", ear).synced()
+    assert ear == [("x", "nominal", 9)]
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+@pytest.mark.parametrize("change", [("sensor", "a", "modified"), ("sensor-list",)])
+@pytest.mark.gen_test
+async def test_another_type_while_it_is_being_looked_up(io_loop, device, client, ear, names, change):
+    device.on_request("sensor-list", Delay(1))
+    subscription = client.subscribe(names, ear)
+    await client.wait_connected()
+    await io_loop.idle()
+    replace_sensor(device, "a", "string", "text")
+    device.inform_all("interface-changed", *change)
+    await subscription.synced()
+    assert ear[0] == ("a", "nominal", b"text") and len(ear) == len(names)
+
+
+@pytest.mark.gen_test
+async def test_a_sensor_that_comes_while_the_list_is_asked(io_loop, device, client, ear):
+    device.on_request("sensor-list", Delay(1))
+    subscription = client.subscribe(["a", "x"], ear)
+    await client.wait_connected()
+    await io_loop.idle()
+    device.add_sensor("x", "integer", 9, notify=True)
+    await subscription.synced()
+    assert ear == [("a", "nominal", 0), ("x", "nominal", 9)]
+
+
+@pytest.mark.gen_test
+async def test_unknown_types_are_bytes(device, client, ear):
+    device.add_sensor("x", "of-our-own", b"\xff")
+    await client.subscribe("x", ear).synced()
+    assert ear == [("x", "nominal", b"\xff")]
+
+
+@pytest.mark.parametrize("listed", [(), ("a.more", "a-float")])
+@pytest.mark.gen_test
+async def test_a_device_that_does_not_say_the_type(device, client, ear, listed):
+    @device.request("sensor-list")
+    def handler(context, message):
+        for name in listed:
+            context.inform(name, "", "", "float")
+
+    await client.subscribe("a", ear).synced()
+    assert ear == [("a", "nominal", b"0")]
+
+
+@pytest.mark.gen_test
+async def test_a_device_that_matches_prefixes(device, client, ear):
+    @device.request("sensor-list")
+    def handler(context, message):
+        context.inform("a", "", "", "integer")
+        context.inform("ab", "", "", "string")
+
+    await client.subscribe("a", ear).synced()
+    assert ear == [("a", "nominal", 0)]
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+@pytest.mark.parametrize("fault", [Answer("fail", "no"), Answer("invalid", "no")])
+@pytest.mark.gen_test
+async def test_the_look_up_is_refused(io_loop, device, client, ear, names, fault):
+    device.on_request("sensor-list", fault)
+    subscription = client.subscribe(names, ear)
+    with pytest.raises(Exception, match="no"):
+        await subscription.synced()
+    assert sorted(subscription.failures) == names
+    assert asked(device) == [] and ear == []
+    await gen.sleep(1.5)
+    assert subscription.is_synced
+    assert ear == [(name, "nominal", number) for number, name in enumerate(names)]
+
+
+@pytest.mark.gen_test
+async def test_the_look_up_is_not_answered(io_loop, device, client):
+    device.on_request("sensor-list", Silent())
+    subscription = client.subscribe("a")
+    await gen.sleep(30.5)
+    assert type(subscription.failures["a"]) is RequestTimeout
+    await subscription.synced()
+    assert io_loop.now == 31
+
+
+@pytest.mark.gen_test
+async def test_a_status_while_the_type_is_looked_up_again(io_loop, device, client, ear):
+    """A device that says that a sensor has changed, and sends its status only now: that is not lost."""
+    await client.subscribe("a", ear).synced()
+    ear.take()
+    device.connections[0].behaviour = Mute()
+    device.on_request("sensor-list", Delay(1))
+    device.sensors["a"].reading = device.sensors["a"].reading._replace(value=7)
+    device.inform_all("interface-changed", "sensor", "a", "modified")
+    device.send_raw(b"#sensor-status 5 1 a nominal 7\n")
+    await gen.sleep(2)
+    assert ear == [("a", "nominal", 7)]
+
+
+# Odd readings
+
+
+@pytest.mark.parametrize(
+    ("type_name", "line", "heard"),
+    [
+        ("integer", b"1 1 x nominal 0x0007", ("x", "nominal", 7)),
+        ("integer", b"1 1 x unknown 3", ("x", "unknown", 3)),
+        ("integer", b"1 1 x unknown \\@", ("x", "unknown", None)),
+        ("integer", b"1 1 x inactive", ("x", "inactive", None)),
+        ("integer", b"1 1 x failure many", ("x", "failure", None)),
+        ("integer", b"0.000000 1 x warn 3", ("x", "warn", 3)),
+        ("string", b"1 1 x nominal \\@", ("x", "nominal", b"")),
+        ("string", b"1 1 x nominal \\xff", None),
+    ],
+)
+@pytest.mark.gen_test
+async def test_odd_readings(io_loop, device, client, ear, caplog, type_name, line, heard):
+    device.add_sensor("x", type_name, 0)
+    await client.subscribe("x", ear).synced()
+    ear.take()
+    device.send_raw(b"#sensor-status " + line + b"\n")
+    await io_loop.idle()
+    assert ear == ([] if heard is None else [heard])
+    assert ("#sensor-status" in caplog.text) is False
+
+
+@pytest.mark.gen_test
+async def test_nan(io_loop, device, client, ear):
+    device.add_sensor("x", "float", math.nan)
+    await client.subscribe("x", ear).synced()
+    assert math.isnan(ear[0][2])
+
+
+@pytest.mark.parametrize(
+    "line", [b"1 1 a nominal many", b"1 1 a nominal \\@", b"1 1 a nominal", b"x 1 a nominal 5", b"1 1 a fine 5"]
+)
+@pytest.mark.gen_test
+async def test_readings_that_are_none(io_loop, device, client, ear, caplog, line):
+    subscription = client.subscribe("a", ear)
+    await subscription.synced()
+    ear.take()
+    device.send_raw(b"#sensor-status " + line + b"\n")
+    await io_loop.idle()
+    assert ear == [("a", "unknown", None)]
+    assert subscription.readings["a"].timestamp == (NOW if line.startswith(b"x") else 1)
+    assert "#sensor-status: sensor a: " in caplog.text
+    device.set_sensor("a", 5)
+    await io_loop.idle()
+    assert ear[1:] == [("a", "nominal", 5)]
+
+
+@pytest.mark.gen_test
+async def test_many_odd_readings_are_logged_in_moderation(io_loop, device, client, caplog):
+    await client.subscribe("a").synced()
+    caplog.set_level(logging.WARNING, "katcp_tornado")
+    device.send_raw(b"#sensor-status 1 1 a nominal many\n" * 100)
+    await io_loop.idle()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.gen_test
+async def test_several_readings_in_one_inform(io_loop, device, client, ear):
+    subscription = client.subscribe(["a", "b"], ear)
+    await subscription.synced()
+    ear.take()
+    device.send_raw(b"#sensor-status 7 3 a nominal 5 zzz nominal 1 b warn 6\n")
+    await io_loop.idle()
+    assert ear == [("a", "nominal", 5), ("b", "warn", 6)]
+    assert subscription.readings["b"].timestamp == Timestamp(7)
+
+
+@pytest.mark.gen_test
+async def test_two_types_for_one_sensor(io_loop, device, client):
+    ears = [Ear(), Ear()]
+    await gen.multi([client.subscribe("a", ears[0]).synced(), client.subscribe("a", ears[1], type=bool).synced()])
+    device.set_sensor("a", 2)
+    await io_loop.idle()
+    assert ears == [[("a", "nominal", 0), ("a", "nominal", 2)], [("a", "nominal", False), ("a", "unknown", None)]]
+
+
+@pytest.mark.gen_test
+async def test_the_second_type_is_looked_up_and_its_strategy_refused(io_loop, device, client, ear):
+    """That is nothing to those who know their type."""
+    await client.subscribe("a", ear, type=int).synced()
+    device.on_request("sensor-list", Delay(1))
+    newer = client.subscribe("a", strategy="sometimes")
+    await io_loop.idle()
+    device.set_sensor("a", 5)
+    await gen.sleep(2)
+    assert list(newer.failures) == ["a"]
+    assert {status for _, status, _ in ear} == {"nominal"} and ear[-1][2] == 5
+
+
+@pytest.mark.gen_test
+async def test_the_second_type_comes_later(io_loop, device, client):
+    ear = Ear()
+    await client.subscribe("a", type=bytes).synced()
+    await client.subscribe("a", ear).synced()
+    assert ear == [("a", "nominal", 0)]
+    assert asked(device) == ["a auto"] and asked(device, "sensor-list") == ["a"]
+
+
+# The sensors change
+
+
+ALL = [
+    ("interface-changed", ()),
+    ("interface-changed", ("sensor-list",)),
+    ("device-changed", ("sensor-list",)),
+    ("interface-changed", ("sensor", "a", "modified")),
+    ("interface-changed", ("sensor", "a", "added")),
+    ("interface-changed", ("sensor", "a", "removed")),
+]
+
+
+def replace_sensor(device, name, type_name, value):
+    """Put another sensor in the place of one, which ends its sampling."""
+    device.remove_sensor(name)
+    device.add_sensor(name, type_name, value)
+
+
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
+@pytest.mark.parametrize(("name", "args"), ALL)
+@pytest.mark.gen_test
+async def test_a_sensor_that_was_replaced_is_sampled_again(io_loop, device, client, ear, protocol, name, args):
+    device.protocol = protocol
+    subscription = client.subscribe("a", ear)
+    await subscription.synced()
+    ear.take()
+    replace_sensor(device, "a", "string", "text")
+    assert sampled(device) == {}
+    device.inform_all(name, *args)
+    await io_loop.idle()
+    assert sampled(device) == {"a": "auto"}
+    assert subscription.is_synced
+    assert ear == [("a", "nominal", b"text")]
+
+
+@pytest.mark.parametrize(("name", "args"), ALL[:4])
+@pytest.mark.gen_test
+async def test_synced_waits_for_it(io_loop, device, client, name, args):
+    subscription = client.subscribe("a")
+    await subscription.synced()
+    device.on_request("sensor-sampling", Delay(1))
+    device.inform_all(name, *args)
+    await io_loop.idle()
+    assert not subscription.is_synced
+    synced = subscription.synced()
+    assert not synced.done()
+    await synced
+
+
+@pytest.mark.parametrize("args", [("request-list",), ("request", "help", "added"), ("sensor", "b", "modified")])
+@pytest.mark.gen_test
+async def test_changes_that_are_none_of_ours(io_loop, device, client, args):
+    subscription = client.subscribe("a")
+    await subscription.synced()
+    device.inform_all("interface-changed", *args)
+    await io_loop.idle()
+    assert asked(device) == ["a auto"] and asked(device, "sensor-list") == ["a"]
+    assert subscription.is_synced
+
+
+@pytest.mark.gen_test
+async def test_a_burst_of_changes(io_loop, device, client, ear):
+    await client.subscribe(["a", "b", "c"], ear).synced()
+    device.received.clear()
+    for _ in range(50):
+        for name, args in ALL:
+            device.inform_all(name, *args)
+    await io_loop.idle()
+    assert len(asked(device)) <= 4 and len(asked(device, "sensor-list")) <= 4
+
+
+@pytest.mark.gen_test
+async def test_a_change_while_in_flight(io_loop, device, client, ear):
+    """The answer may be older than the change."""
+    subscription = client.subscribe("a", ear)
+    device.on_request("sensor-sampling", Delay(1))
+    await client.wait_connected()
+    await io_loop.idle()
+    replace_sensor(device, "a", "float", 7)
+    device.notify("a", "modified")
+    await subscription.synced()
+    assert asked(device) == ["a auto", "a auto"]
+    assert sampled(device) == {"a": "auto"}
+    assert ear[-1] == ("a", "nominal", 7.0) and type(ear[-1][2]) is float
+
+
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
+@pytest.mark.gen_test
+async def test_a_sensor_that_vanishes_and_comes_back(io_loop, device, client, ear, protocol):
+    device.protocol = protocol
+    subscription = client.subscribe(["a", "b"], ear)
+    await subscription.synced()
+    ear.take()
+    device.remove_sensor("a", notify=True)
+    await io_loop.idle()
+    assert ("a", "unreachable", None) in ear.take()
+    assert subscription.readings["a"][2:] == (SensorStatus.UNREACHABLE, None)
+    assert list(subscription.failures) == ["a"] and not subscription.is_synced
+    assert sampled(device) == {"b": "auto"}
+    await gen.sleep(100)
+    assert ear.take() == [], "that is said once"
+    device.add_sensor("a", "float", 7, notify=True)
+    await io_loop.idle()
+    assert ("a", "nominal", 7.0) in ear
+    assert subscription.is_synced and subscription.failures == {}
+
+
+@pytest.mark.gen_test
+async def test_it_comes_back_without_a_word(device, client, ear):
+    subscription = client.subscribe("a", ear)
+    await subscription.synced()
+    device.remove_sensor("a", notify=True)
+    await gen.sleep(0.5)
+    device.add_sensor("a", "integer", 7)
+    await gen.sleep(1)
+    assert ear == [("a", "nominal", 0), ("a", "unreachable", None), ("a", "nominal", 7)]
+
+
+@pytest.mark.gen_test
+async def test_a_callback_that_closes_the_client_when_a_sensor_vanishes(io_loop, device, client, ear):
+    def close(reading):
+        ear(reading)
+        if reading.status is SensorStatus.UNREACHABLE:
+            client.close()
+
+    await client.subscribe(["a", "b"], close).synced()
+    device.remove_sensor("a", notify=True)
+    await client.wait_closed()
+    assert ear[2:] == [("a", "unreachable", None), ("b", "unreachable", None)]
+
+
+@pytest.mark.gen_test
+async def test_a_change_before_there_is_a_version(io_loop, device, client, ear):
+    subscription = client.subscribe("a", ear)
+    client.add_sensor_watcher(SensorWatcher(client))
+    device.behaviour = Silent()
+    await gen.sleep(1)
+    device.send_raw(b"#interface-changed\n#sensor-status 1 1 a nominal 5\n")
+    await io_loop.idle()
+    assert not client.is_connected
+    assert ear == [] and subscription.failures == {} and client._sampling._retry.due is None
+
+
+# Several clients, and others who sample
+
+
+@pytest.mark.gen_test
+async def test_an_empty_device(connect, device):
+    device.sensors.clear()
+    subscription = connect().subscribe(["a", "b"])
+    with pytest.raises(FailReply):
+        await subscription.synced()
+    assert sorted(subscription.failures) == ["a", "b"]
+
+
+@pytest.mark.gen_test
+async def test_two_clients(device, connect):
+    first, second = connect(), connect()
+    subscriptions = [first.subscribe("a"), second.subscribe("a", strategy="event")]
+    await gen.multi([subscription.synced() for subscription in subscriptions])
+    strategies = [connection.samplers["a"].strategy for connection in device.connections]
+    assert sorted(strategies) == ["auto", "event"]
+
+
+@pytest.mark.gen_test
+async def test_many_sensors_many_times(io_loop, device, client):
+    names = [f"s{number}" for number in range(3000)]
+    add_sensors(device, names)
+    subscriptions = [client.subscribe(name) for name in names]
+    await gen.multi([subscription.synced() for subscription in subscriptions])
+    assert len(asked(device)) == 6
+    device.drop_all()
+    await client.wait_disconnected()
+    await gen.multi([subscription.synced() for subscription in subscriptions])
+    assert len(asked(device)) == 6 and len(asked(device, "sensor-list")) == 2
+    assert len(sampled(device)) == 3000

@@ -1,0 +1,116 @@
+"""What stands in a #sensor-list, and in a reading."""
+
+import math
+
+import pytest
+
+from katcp_tornado import Address, Reading, SensorInfo, SensorStatus, Timestamp
+from katcp_tornado.sensor_types import STATUSES, VALUE_TYPES, check_name, read, split
+from katcp_tornado.values import decoder
+
+
+@pytest.mark.parametrize("status", SensorStatus)
+def test_status(status):
+    assert STATUSES[status.value.encode()] is status
+    assert status.value == status.name.lower()
+    assert status.valid_value is (status.value in ("nominal", "warn", "error"))
+
+
+def test_the_statuses_are_those_of_the_guidelines():
+    assert {status.value for status in SensorStatus} == {
+        *("unknown", "nominal", "warn", "error", "failure", "unreachable", "inactive")
+    }
+
+
+def test_info():
+    info = SensorInfo.parse([b"a.b", b"Says \xc3\xa9", b"", b"discrete", b"on", b"off"])
+    assert info == ("a.b", "Says é", "", "discrete", [b"on", b"off"])
+    assert SensorInfo.parse([b"a", b"\xff", b"m", b"integer"]) == ("a", "\\xff", "m", "integer", [])
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_info_of_too_few_arguments(count):
+    with pytest.raises(ValueError, match=f"not {count} arguments"):
+        SensorInfo.parse([b"x"] * count)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "raw", "value"),
+    [
+        ("integer", b"-4", -4),
+        ("integer", b"0x0007", 7),
+        ("integer", b"0xfffffffd", 4294967293),
+        ("float", b"-4.00000000000000000e1", -40.0),
+        ("boolean", b"1", True),
+        ("boolean", b"0", False),
+        ("timestamp", b"1.5", Timestamp(1.5)),
+        ("discrete", b"on", "on"),
+        ("address", b"[::1]:80", Address("::1", 80)),
+        ("string", b"\xff\0", b"\xff\0"),
+        ("lru", b"nominal", "nominal"),
+        ("of-our-own", b"\xff", b"\xff"),
+        ("", b"x", b"x"),
+    ],
+)
+def test_values(type_name, raw, value):
+    decoded = SensorInfo("a", "", "", type_name, []).decoder(5)(raw)
+    assert decoded == value and type(decoded) is type(value)
+
+
+def test_nan():
+    assert math.isnan(SensorInfo("a", "", "", "float", []).decoder(5)(b"nan"))
+
+
+def test_timestamps_of_v4_are_milliseconds():
+    assert SensorInfo("a", "", "", "timestamp", []).decoder(4)(b"1500") == 1.5
+
+
+def test_every_type_of_the_guidelines_is_known():
+    assert set(VALUE_TYPES) == {*("integer", "float", "boolean", "timestamp", "discrete", "address", "string", "lru")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "readings"),
+    [
+        ([b"1", b"1", b"a", b"nominal", b"5"], [(b"a", b"nominal", b"5")]),
+        (
+            [b"1", b"2", b"a", b"nominal", b"5", b"b", b"warn", b"6"],
+            [(b"a", b"nominal", b"5"), (b"b", b"warn", b"6")],
+        ),
+        ([b"1", b"1", b"a", b"inactive"], [(b"a", b"inactive", b"")]),
+        ([b"1", b"2", b"a", b"nominal", b"5", b"b", b"warn"], [(b"a", b"nominal", b"5"), (b"b", b"warn", b"")]),
+        ([b"1", b"1", b"a"], []),
+        ([b"1"], []),
+        ([], []),
+    ],
+)
+def test_split(arguments, readings):
+    assert list(split(arguments)) == readings
+
+
+def test_read():
+    assert read("a", b"1500", b"warn", b"7", decoder(int), 4) == Reading("a", Timestamp(1.5), SensorStatus.WARN, 7)
+    reading = read("a", b"1.5", b"unknown", b"7", decoder(int), 5)
+    assert reading == ("a", 1.5, SensorStatus.UNKNOWN, 7) and type(reading.timestamp) is Timestamp
+
+
+@pytest.mark.parametrize("status", ["unknown", "failure", "unreachable", "inactive"])
+def test_a_value_that_is_none_goes_with_a_status_that_says_so(status):
+    assert read("a", b"1", status.encode(), b"", decoder(int), 5) == ("a", 1.0, SensorStatus(status), None)
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "status", "value"),
+    [(b"1", b"nominal", b""), (b"x", b"nominal", b"1"), (b"1", b"fine", b"1"), (b"x", b"inactive", b"1")],
+)
+def test_what_cannot_be_read(timestamp, status, value):
+    with pytest.raises(ValueError):
+        read("a", timestamp, status, value, decoder(int), 5)
+
+
+def test_check_name():
+    assert check_name("a") == "a"
+    with pytest.raises(TypeError, match="must be a str, not bytes"):
+        check_name(b"a")
+    with pytest.raises(ValueError, match="empty"):
+        check_name("")
