@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING, Callable
 
 from .errors import one_line
@@ -23,6 +22,8 @@ LEVELS = {
     "trace": 5,
     "all": 1,
 }
+#: A time that no device has, in seconds since the Unix epoch: the year 9999. It could not be shown.
+FUTURE = 253_370_764_800.0
 
 
 def forward_logs(client: Client, logger: logging.Logger) -> Callable[..., None]:
@@ -43,7 +44,7 @@ def forward_logs(client: Client, logger: logging.Logger) -> Callable[..., None]:
         source = f"{logger.name}.{one_line(text(name))}"
         shown = one_line(text(b" ".join(message)))
         record = logger.makeRecord(source, number, "(device)", 0, shown, (), None)
-        if math.isfinite(timestamp):
+        if 0 <= timestamp < FUTURE:
             record.created = float(timestamp)
             record.msecs = timestamp % 1.0 * 1000.0
         logger.handle(record)

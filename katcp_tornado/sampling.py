@@ -15,24 +15,24 @@ What belongs to a connection is forgotten with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from .backoff import Backoff
 from .catalogue import Catalogue
-from .codec import RawMessage
 from .errors import FailReply, InvalidReply
+from .intake import Intake
+from .items import DOUBTFUL, FRESH, NOTHING, Item
 from .link import Link
 from .listeners import Event
 from .message import Message
 from .requests import Request, Waiter
-from .sensor_types import STATUSES, Reading, SensorStatus, split
 from .states import State
 from .strategies import NONE, Strategy
 from .timers import Timer
-from .values import Timestamp, decoder, encode
+from .values import encode
 
 if TYPE_CHECKING:
     from .subscriptions import Subscription
@@ -46,71 +46,6 @@ PIECE_BYTES = 32 * 1024
 FEW = 32
 #: How long to wait before what was refused is tried again.
 RETRY = Backoff(first=1.0, maximum=60.0, minimum=0.5)
-
-_new_reading = tuple.__new__  # what Reading() does, without a call in Python
-
-# What is known of the value of a sensor, on this connection:
-NOTHING, DOUBTFUL, FRESH = range(3)
-
-
-class Item:
-    """A sensor that somebody wants sampled, or that the device still samples."""
-
-    __slots__ = (
-        "alone",
-        "applied",
-        "busy",
-        "changed",
-        "decode",
-        "heard",
-        "last",
-        "name",
-        "queued",
-        "retry",
-        "subscribers",
-        "wire",
-    )
-
-    def __init__(self, name: str, wire: bytes) -> None:
-        self.name = name
-        self.wire = wire
-        #: The subscriptions to it, the newest first.
-        self.subscribers: tuple[Subscription, ...] = ()
-        #: Timestamp, status and value as they came last, on this connection.
-        self.last: tuple[bytes, bytes, bytes] = (b"", b"", b"")
-        self.reset()
-
-    def reset(self) -> None:
-        """Another connection: its device has been told nothing."""
-        #: What the device does; None if that is not known.
-        self.applied: Optional[Strategy] = NONE
-        self.heard = NOTHING
-        #: Of values of the device's own type; None as long as that is not known.
-        self.decode: Optional[Callable[[bytes], Any]] = None
-        self.queued = False
-        #: A request is under way.
-        self.busy = False
-        #: Meanwhile, the device has said that the sensor has changed.
-        self.changed = False
-        #: Do not send it together with others.
-        self.alone = b"," in self.wire
-        #: Try once more what was refused of these.
-        self.retry: tuple[Subscription, ...] = ()
-
-    def wanted(self) -> Strategy:
-        """The strategy of the newest subscription whose strategy was not refused."""
-        for subscription in self.subscribers:
-            if self.name not in subscription.refused or subscription in self.retry:
-                return subscription.wanted
-        return NONE
-
-    def needs_type(self) -> bool:
-        """Whether the device's own type must be known first."""
-        if self.decode is None:
-            for subscription in self.subscribers:
-                if subscription.decode is None:
-                    return True
-        return False
 
 
 def _born(subscription: Subscription) -> int:
@@ -132,12 +67,12 @@ class Sampling:
         self._link = link
         self.catalogue = Catalogue(link, self._changed, self._looked_up)
         self._items: dict[bytes, Item] = {}
+        self._intake = Intake(link, self._items)
         self._subscriptions: dict[Subscription, None] = {}
         self._births = 0
         self._mirrors: list[Mirror] = []
         self._retry = Timer(link.loop, self._try_again)
         self._backoff = replace(RETRY, random=link.options.backoff.random)
-        self._timestamp: Callable[[bytes], Any] = decoder(Timestamp)
         # Of this connection:
         self._generation = 0
         self._begun = False
@@ -149,7 +84,6 @@ class Sampling:
         self._refusals = 0
         self._tried = False
         link.listeners.add_own(self._moved)
-        link.listeners.add_own_inform("sensor-status", self._on_status)
         if link.is_connected():
             self._begin()
 
@@ -240,7 +174,7 @@ class Sampling:
         self._generation += 1
         self._begun = True
         major = self._link.major
-        self._timestamp = decoder(Timestamp, major)
+        self._intake.begin(major)
         for subscription in self._subscriptions:
             subscription.begin(major)
         for item in self._items.values():
@@ -270,21 +204,8 @@ class Sampling:
         for subscription in self._subscriptions:
             subscription.refused.clear()
             subscription.waiting = set(subscription.items.values())
-        self._unreachable(lost)
+        self._intake.unreachable(lost)
         self._tell_mirrors()
-
-    def _unreachable(self, items: Iterable[Item]) -> None:
-        """Whoever wants one of these hears that its value is not known; first all is noted, then all is told."""
-        now = Timestamp(self._link.io_loop.time())
-        readings: dict[Subscription, list[tuple[Item, Reading]]] = {}
-        for item in items:
-            item.heard = NOTHING
-            for subscription in item.subscribers:
-                reading = Reading(item.name, now, SensorStatus.UNREACHABLE, None)
-                subscription.store(item, reading)
-                readings.setdefault(subscription, []).append((item, reading))
-        for subscription, news in readings.items():
-            subscription.deliver(news)
 
     def _tell_mirrors(self) -> None:
         for mirror in list(self._mirrors):
@@ -416,7 +337,7 @@ class Sampling:
         else:
             self._enqueue(item)
         if item.applied is None and item.heard == DOUBTFUL:
-            self._unreachable([item])
+            self._intake.unreachable([item])
 
     def _settle(self, item: Item) -> None:
         """All is said of a sensor, for now."""
@@ -428,7 +349,7 @@ class Sampling:
             if item in subscription.waiting:
                 subscription.waiting.discard(item)
                 if item.heard == FRESH and not subscription.has(item):  # it has come later than the reading
-                    self._take(item, [subscription], *item.last)
+                    self._intake.take(item, [subscription], *item.last)
                     if generation != self._generation:
                         return
             if not subscription.waiting:
@@ -517,66 +438,6 @@ class Sampling:
             self.catalogue.ask(wire)
             self._tell_mirrors()
 
-    # What the sensors say
-
-    def _on_status(self, raw: RawMessage) -> None:
-        arguments = raw.arguments
-        if len(arguments) == 5:
-            _, _, name, status, value = arguments
-            item = self._items.get(name)
-            if item is not None:
-                item.heard = FRESH
-                item.last = (arguments[0], status, value)
-                self._take(item, item.subscribers, arguments[0], status, value)
-        else:
-            self._take_all(arguments, FRESH)
-
-    def _take_all(self, arguments: Sequence[bytes], least: int) -> None:
-        """Take the readings of a message of several, where less than *least* is known."""
-        for name, status, value in split(arguments):
-            item = self._items.get(name)
-            if item is not None and item.heard <= least:
-                item.heard = FRESH
-                item.last = (arguments[0], status, value)
-                self._take(item, item.subscribers, *item.last)
-
-    def _take(
-        self, item: Item, subscribers: Sequence[Subscription], timestamp: bytes, status: bytes, value: bytes
-    ) -> None:
-        """A reading has come, for these."""
-        generation = self._generation
-        news = []
-        for subscription in subscribers:
-            decode = subscription.decode or item.decode
-            if decode is None:  # it gets a reading once the type is known
-                item.heard = DOUBTFUL
-            else:
-                try:
-                    reading = _new_reading(
-                        Reading, (item.name, self._timestamp(timestamp), STATUSES[status], decode(value))
-                    )
-                except Exception as exc:  # a registered type may raise anything
-                    reading = self._odd(item, timestamp, status, value, exc)
-                subscription.store(item, reading)
-                news.append((subscription, reading))
-        for subscription, reading in reversed(news):
-            subscription.deliver(((item, reading),))
-            if generation != self._generation:  # a callback has closed the client
-                return
-
-    def _odd(self, item: Item, timestamp: bytes, status: bytes, value: bytes, error: Exception) -> Reading:
-        """A reading of what cannot be decoded. That is as it should be only where the status says so."""
-        kind = STATUSES.get(status, SensorStatus.UNKNOWN)
-        try:
-            when = self._timestamp(timestamp)
-        except ValueError:
-            when = Timestamp(self._link.io_loop.time())
-        if kind.valid_value or status not in STATUSES:
-            kind = SensorStatus.UNKNOWN
-            message = Message.inform("sensor-status", timestamp, 1, item.wire, status, value)
-            self._link.reporter.nonsense(message, ValueError(f"sensor {item.name}: {error}"))
-        return Reading(item.name, when, kind, None)
-
     # First readings, where the device does not send them by itself
 
     def _read_unread(self) -> None:
@@ -599,7 +460,7 @@ class Sampling:
 
         def hear(inform: Message) -> None:
             if generation == self._generation:
-                self._take_all(inform.arguments, DOUBTFUL)
+                self._intake.take_all(inform.arguments, DOUBTFUL)
 
         def settle(request: Request) -> None:
             for item in items:

@@ -14,7 +14,8 @@ from .strategies import Strategy
 from .values import decoder
 
 if TYPE_CHECKING:
-    from .sampling import Item, Sampling
+    from .items import Item
+    from .sampling import Sampling
 
 
 class Subscription:

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .errors import FailReply, InvalidReply
+from .items import Item
 from .requests import Waiter
-from .sampling import Item, Sampling
+from .sampling import Sampling
 from .sensor_types import Reading, SensorInfo, check_name
 from .strategies import Strategy
 from .subscriptions import Subscription

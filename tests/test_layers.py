@@ -42,7 +42,7 @@ LEVELS: list[tuple[str, set[str]]] = [
     ("L3 the connection", {"listeners", "reporter", "ledger", "link"}),
     (
         "L4 what outlives a connection",
-        {"readings", "catalogue", "sampling", "subscriptions", "watcher", "logs", "hints"},
+        {"readings", "catalogue", "items", "intake", "sampling", "subscriptions", "watcher", "logs", "hints"},
     ),
     ("L5 the public face", {"client"}),
     ("the names that we promise", {"__init__"}),
@@ -58,8 +58,9 @@ SIDEWAYS = {
     "requests": {"timers"},
     "watchdog": {"timers"},
     "link": {"listeners", "reporter", "ledger"},
-    "sampling": {"catalogue"},
-    "watcher": {"sampling", "subscriptions"},
+    "intake": {"items"},
+    "sampling": {"catalogue", "intake", "items"},
+    "watcher": {"items", "sampling", "subscriptions"},
 }
 
 #: Who may import from a level above: the demonstration runs a FakeDevice.

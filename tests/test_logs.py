@@ -95,7 +95,7 @@ def test_a_message_without_text(client, logger, log):
     assert logger.records[0].getMessage() == ""
 
 
-@pytest.mark.parametrize("timestamp", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("timestamp", ["nan", "inf", "-inf", "1e300", "-1"])
 def test_a_time_that_is_none(client, logger, log, timestamp):
     forward_logs(client, logger)
     log("info", timestamp, "antenna", "x")

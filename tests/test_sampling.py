@@ -801,6 +801,17 @@ async def test_several_readings_in_one_inform(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
+async def test_a_callback_closes_amid_several_readings(io_loop, device, client):
+    for name in ("a", "b"):
+        device.add_sensor(name, "integer", 1)
+    subscription = client.subscribe(["a", "b"], lambda reading: client.close() if reading.value == 5 else None)
+    await subscription.synced(timeout=5)
+    device.inform_all("sensor-status", 1.0, 2, "a", "nominal", 5, "b", "nominal", 6)
+    await client.wait_closed()
+    assert {reading.status for reading in subscription.readings.values()} == {SensorStatus.UNREACHABLE}
+
+
+@pytest.mark.gen_test
 async def test_two_types_for_one_sensor(io_loop, device, client):
     ears = [Ear(), Ear()]
     await gen.multi([client.subscribe("a", ears[0]).synced(), client.subscribe("a", ears[1], type=bool).synced()])
