@@ -16,6 +16,7 @@ import gc
 import inspect
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -29,12 +30,29 @@ pytest_plugins = ["katcp_tornado.testing.plugin"]
 
 REAL_TIMEOUT = 30.0
 
+#: Marked ``slow``: what takes long, and depends on neither tornado nor the codec.
+SLOW = (
+    "cli/",
+    "test_docs.py",
+    "test_fuzz.py",
+    "test_herd.py",
+    "test_leaks.py",
+    "test_life.py",
+    "test_security.py",
+    "testing/test_conftest.py",
+    "testing/test_howto.py",
+    "testing/test_plugin.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     traps = [f"{item.nodeid}: {trap}" for item in items for trap in [_trap(item)] if trap]
     if traps:
         raise pytest.UsageError("\n".join(traps))
+    here = Path(__file__).parent
     for item in items:
+        if here in item.path.parents and item.path.relative_to(here).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
         marker = item.get_closest_marker("gen_test")
         if marker is not None and "timeout" not in marker.kwargs and item.get_closest_marker("real_time"):
             item.add_marker(pytest.mark.gen_test(**{**marker.kwargs, "timeout": REAL_TIMEOUT}), append=False)
