@@ -1,80 +1,64 @@
 """Does the cost of an operation stay the same when there is more of everything?
 
-CPU time per request with many clients in one process, many pending requests, and long messages; the minimum
-of a few runs, and how it compares with the first line of each group.
+CPU time per operation with many clients in one process, many pending requests, long messages and many sensors; the
+minimum of a few runs.
 """
 
-import argparse
-import sys
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import harness
-from worker import OURS
+from measuring import OURS
 
 
 class Group(NamedTuple):
     """A workload of worker.py at several sizes."""
 
     workload: str
+    panel: str  # of the plot
     title: str
-    counts: dict[int, int]  # size -> operations to measure
+    sizes: dict[int, tuple[int, int]]  # size -> operations to measure, and in how many parts
 
+
+REQUESTS = (5_000, 10)
+MESSAGES = {10: REQUESTS, 1_000: REQUESTS, 100_000: (500, 10), 1_000_000: (60, 10)}
+LARGE = 100_000
+SENSORS = {100: (4_000, 4), 1_000: (8_000, 4), 10_000: (30_000, 3), 100_000: (200_000, 2)}
+UPDATES = {100: (20_000, 4), 1_000: (20_000, 4), 10_000: (40_000, 4), 100_000: (200_000, 2)}
 
 GROUPS = [
-    Group("clients", "clients, one request at a time, in turn", {1: 5_000, 10: 5_000, 100: 5_000, 1_000: 5_000}),
-    Group("clients-at-once", "clients, one request on each at once", {1: 5_000, 10: 5_000, 100: 5_000, 1_000: 5_000}),
-    Group("pending", "requests pending, one more at a time", {1: 5_000, 100: 5_000, 10_000: 5_000}),
-    Group("in-flight", "requests at once", {1: 5_000, 100: 20_000, 10_000: 50_000}),
-    Group("receive", "bytes in a reply", {10: 5_000, 1_000: 5_000, 1_000_000: 50}),
-    Group("send", "bytes in a request", {10: 5_000, 1_000: 5_000, 1_000_000: 50}),
+    Group("clients", "clients", "a request on each client in turn", dict.fromkeys((1, 10, 100, 1_000), REQUESTS)),
+    Group("clients-at-once", "clients", "a request on each at once", dict.fromkeys((1, 10, 100, 1_000), REQUESTS)),
+    Group("pending", "pending requests", "one more at a time", dict.fromkeys((1, 100, 10_000), REQUESTS)),
+    Group("in-flight", "pending requests", "all at once", {1: REQUESTS, 100: (20_000, 10), 10_000: (40_000, 4)}),
+    Group("receive", "bytes of a message", "a reply", MESSAGES),
+    Group("send", "bytes of a message", "a request", MESSAGES),
+    Group("watch", "sensors", "watch, per sensor", SENSORS),
+    Group("restore", "sensors", "restore, per sensor", SENSORS),
+    Group("update", "sensors", "update, each", UPDATES),
 ]
 
 
-def measure(group: Group, size: int, port: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The runs at one size."""
-    count = max(1, group.counts[size] // (5 if args.quick else 1))
-    options = ["--size", str(size), "--amount", str(count)]
-    return [harness.work(OURS, group.workload, port, args.codec, *options) for _ in range(args.runs)]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure how the cost of an operation grows.")
-    parser.add_argument("--runs", type=int, default=None, help="runs per line (default: 3, with --quick 1)")
-    parser.add_argument("--quick", action="store_true", help="less of everything")
-    parser.add_argument("--groups", nargs="+", choices=[group.workload for group in GROUPS], metavar="GROUP")
-    parser.add_argument("--codec", choices=["inner", "public"], default="inner", help="interface of katcp-codec to use")
-    parser.add_argument("--cpu", type=int, help="processor to use (default: the last)")
-    args = parser.parse_args()
-    if args.runs is None:
-        args.runs = 1 if args.quick else 3
-    processor = harness.pin(args.cpu)
+def measure(port: int, quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row for each group and size, and every measurement."""
+    rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    rows: list[list[str]] = []
-    failures: list[str] = []
-    with harness.server() as port:
-        for group in GROUPS:
-            if args.groups and group.workload not in args.groups:
+    for group in GROUPS:
+        for size, (amount, parts) in group.sizes.items():
+            if quick and group.panel == "sensors" and size == LARGE:
                 continue
-            first = None
-            for size in group.counts:
-                harness.progress(f"{group.workload} {size}")
-                try:
-                    measured = measure(group, size, port, args)
-                except harness.WorkerFailed as error:
-                    failures.append(f"{group.workload} {size} failed: {error}")
-                    continue
-                results += measured
-                best = min(result["best"] for result in measured)
-                first = best if first is None else first
-                rows.append([group.title, f"{size:,}", f"{best * 1e6:.2f}", f"{best / first:.2f}"])
+            harness.progress(f"growth: {group.workload} {size}")
+            options = ["--size", str(size), "--amount", str(amount // (4 if quick else 1)), "--parts", str(parts)]
+            runs = 1 if quick else 2 if size == LARGE else 3
+            failure = ""
+            try:
+                measured = [harness.work(OURS, group.workload, port, *options) for _ in range(runs)]
+            except harness.WorkerFailed as error:
+                measured, failure = [], str(error)
+            row = {"workload": group.workload, "panel": group.panel, "title": group.title, "size": size}
+            least = min((result["best"] * 1e6 for result in measured), default=None)
+            rows.append({**row, "us": least, "failure": failure})
+            results += measured
     harness.progress("")
-    print(harness.Header.collect(processor, args.runs, results))
-    print()
-    print(harness.table(["what grows", "size", "us per request", "to the first"], rows))
-    for failure in failures:
-        print(f"\n{failure}")
-    return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return rows, results

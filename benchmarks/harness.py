@@ -11,10 +11,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from measuring import FLOOR, OURS, THEIRS
 
 HERE = Path(__file__).resolve().parent
-WORKER_TIMEOUT = 60.0  # s, of the wall clock; a worker needs one or two
+WORKER_TIMEOUT = 120.0  # s, of the wall clock; a worker needs a few
+
+
+#: With what a workload can be measured: the library, and the interface of katcp-codec that it shall use.
+PUBLIC = "public"
+CONTENDERS = {OURS: (OURS, "inner"), PUBLIC: (OURS, "public"), THEIRS: (THEIRS, ""), FLOOR: (FLOOR, "")}
 
 
 class WorkerFailed(Exception):
@@ -60,21 +67,27 @@ def server() -> Iterator[int]:
                 process.kill()
 
 
-def work(library: str, workload: str, port: int, codec: str, *options: str) -> dict[str, Any]:
+def work(contender: str, workload: str, port: int, *options: str) -> dict[str, Any]:
     """One measurement by one fresh worker. Raises `WorkerFailed`."""
+    library, codec = CONTENDERS[contender]
     command = [sys.executable, str(HERE / "worker.py"), library, workload, str(port), *options]
+    result = run(command, environment(codec))
+    if codec and result["versions"]["codec"] != codec:
+        raise WorkerFailed(f"the codec's {codec} interface is not there")
+    return result
+
+
+def run(command: list[str], env: dict[str, str]) -> Any:
+    """The JSON that a program of ours prints. Raises `WorkerFailed`."""
     try:
-        done = subprocess.run(
-            command, env=environment(codec), capture_output=True, check=False, text=True, timeout=WORKER_TIMEOUT
-        )
+        done = subprocess.run(command, env=env, capture_output=True, check=False, text=True, timeout=WORKER_TIMEOUT)
     except subprocess.TimeoutExpired:
         raise WorkerFailed(f"no end within {WORKER_TIMEOUT:g} s") from None
     if done.returncode != 0:
         raise WorkerFailed((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
-    result: dict[str, Any] = json.loads(done.stdout)
     if done.stderr:
-        print(f"{library} {workload} said: {done.stderr.strip()}", file=sys.stderr)
-    return result
+        print(f"{command[1:]} said: {done.stderr.strip()}", file=sys.stderr)
+    return json.loads(done.stdout)
 
 
 def machine() -> str:
@@ -86,35 +99,27 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} processors, {platform.system()} {platform.release()}"
 
 
-class Header(NamedTuple):
-    """What a report says about itself."""
+def header(processor: int | None, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a report on these measurements says about itself."""
+    versions: dict[str, str] = {}
+    for result in results:
+        versions.update(result["versions"])
+    versions.pop("codec", None)
+    return {
+        "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": machine(),
+        "pinned": processor is not None,
+        "versions": versions,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+    }
 
-    time: str
-    machine: str
-    processor: int | None
-    runs: int
-    versions: dict[str, str]
 
-    @classmethod
-    def collect(cls, processor: int | None, runs: int, results: list[dict[str, Any]]) -> Header:
-        """The header of a report on these measurements."""
-        versions: dict[str, str] = {}
-        for result in results:
-            versions.update(result["versions"])
-        return cls(time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), machine(), processor, runs, versions)
-
-    def __str__(self) -> str:
-        pinned = "NOT PINNED" if self.processor is None else f"client and server pinned to processor {self.processor}"
-        rest = [f"{name} {version}" for name, version in self.versions.items() if name not in ("python", "codec")]
-        return "\n".join(
-            [
-                f"{self.time}; {self.machine}; {pinned}",
-                ", ".join([self.versions.get("python", "?"), *rest])
-                + f"; codec's {self.versions.get('codec', '?')} interface",
-                f"CPU of the client process only; a fresh process per measurement; {self.runs} runs.",
-                "Timings are noisy: other load, frequency and cache move them by several per cent.",
-            ]
-        )
+def describe(header: dict[str, Any]) -> str:
+    """The same in words."""
+    versions = dict(header["versions"])
+    names = [versions.pop("python", "?"), *(f"{name} {version}" for name, version in versions.items())]
+    pinned = "client and server pinned to one processor" if header["pinned"] else "NOT PINNED"
+    return f"{header['time']}; {header['machine']}; {pinned}; load at the end {header['load']}\n{', '.join(names)}"
 
 
 def progress(text: str) -> None:

@@ -1,4 +1,4 @@
-"""How long others wait while informs pour in: for a reply, and for the loop.
+"""How long others wait while informs pour in: for a reply, and for the loop. Part of report.py.
 
 The first table is the time of one request after the other, in milliseconds of the wall clock, while the device sends
 so many ``#sensor-status`` a second, each of which goes to a typed callback. The device is a process of its own.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import statistics
 import subprocess
@@ -19,16 +20,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
-import harness
 from server import BANNER, STATUS
 
 from katcp_tornado import Client, Timestamp
 from katcp_tornado.stream import CHUNK
 
-SECONDS = 5.0
+SECONDS = 8.0
+RATES = (0, 10_000, 50_000)  # informs a second
 
 
 # The device
@@ -74,7 +76,7 @@ def running(rate: int) -> Iterator[int]:
 # What is measured
 
 
-async def requests(port: int, rate: int) -> list[str]:
+async def requests(port: int, rate: int, seconds: float) -> dict[str, Any]:
     """A line of the first table."""
     received = 0
 
@@ -87,7 +89,7 @@ async def requests(port: int, rate: int) -> list[str]:
         await asyncio.sleep(0.5)
         times: list[float] = []
         received, began, cpu = 0, time.monotonic(), time.process_time()
-        while time.monotonic() < began + SECONDS:
+        while time.monotonic() < began + seconds:
             start = time.perf_counter()
             await client.request("ping")
             times.append((time.perf_counter() - start) * 1e3)
@@ -95,17 +97,24 @@ async def requests(port: int, rate: int) -> list[str]:
         passed = time.monotonic() - began
         cpu = (time.process_time() - cpu) / passed
     cuts = statistics.quantiles(times, n=100)
-    figures = [f"{figure:.2f}" for figure in (cuts[49], cuts[98], max(times))]
-    return [f"{rate:,}", f"{received / passed:,.0f}", f"{len(times):,}", *figures, f"{cpu:.0%}"]
+    return {
+        "asked": rate,
+        "received": received / passed,
+        "requests": len(times),
+        "median": cuts[49],
+        "most": cuts[98],
+        "longest": max(times),
+        "cpu": cpu,
+    }
 
 
-async def chunks(port: int) -> list[list[str]]:
+async def chunks(port: int) -> list[dict[str, Any]]:
     """The second table."""
 
     def on_status(timestamp: Timestamp, count: int, *args: bytes) -> None:
         pass
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     async with await Client.connect("127.0.0.1", port, timeout=10) as client:
         client.add_inform_callback("sensor-status", on_status)
         client.add_inform_callback("any", lambda message: None)
@@ -128,28 +137,38 @@ async def chunks(port: int) -> list[list[str]]:
                 times.append((time.process_time() - start) * 1e3)
                 if entry is not None:
                     await entry
-            rows.append([title, f"{CHUNK // len(line):,}", f"{min(times):.2f}", f"{statistics.median(times):.2f}"])
+            rows.append(
+                {
+                    "title": title,
+                    "messages": CHUNK // len(line),
+                    "least": min(times),
+                    "median": statistics.median(times),
+                    "longest": max(times),
+                }
+            )
     return rows
 
 
+def measure(quick: bool) -> dict[str, Any]:
+    """Both tables."""
+    result: dict[str, Any] = {"requests": [], "chunk": CHUNK}
+    for rate in RATES:
+        with running(rate) as port:
+            result["requests"].append(asyncio.run(requests(port, rate, SECONDS / 4 if quick else SECONDS)))
+    with running(0) as port:
+        result["chunks"] = asyncio.run(chunks(port))
+    return result
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure how long others wait while informs pour in.")
-    parser.add_argument("--rates", type=int, nargs="+", default=[0, 10_000, 50_000], help="informs a second")
+    parser = argparse.ArgumentParser(description="Measure how long others wait while informs pour in; prints JSON.")
+    parser.add_argument("--quick", action="store_true", help="for a shorter time")
     parser.add_argument("--device", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.device is not None:
         asyncio.run(device(args.device))
-        return
-    rows = []
-    for rate in args.rates:
-        with running(rate) as port:
-            rows.append(asyncio.run(requests(port, rate)))
-    print(f"{harness.machine()}, {os.cpu_count()} processors, not pinned\n")
-    head = ["informs a second: asked for", "received", "requests", "median ms", "99 % ms", "longest ms", "CPU"]
-    print(harness.table(head, rows) + "\n")
-    with running(0) as port:
-        rows = asyncio.run(chunks(port))
-    print(harness.table([f"one chunk of {CHUNK // 1024} KiB", "messages", "least ms of CPU", "median ms"], rows))
+    else:
+        print(json.dumps(measure(args.quick)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Side by side with aiokatcp: CPU time per operation, and memory per idle client.
 
-For each workload the two libraries take turns against the same byte-playing server, a fresh process for each
+For each workload the contenders take turns against the same byte-playing server, a fresh process for each
 measurement, client and server on one processor; who goes first alternates from run to run. Printed are the
-minimum of each library (the best part of all its runs), the ratio of the minima, the median of the ratios of
-the pairs (of whole runs), and the most that the project allows itself.
+minimum of each (the best part of all its runs), and for all but aiokatcp the ratio of its minimum to aiokatcp's, the
+median of the ratios of the pairs (of whole runs), and the most that the project allows itself.
+
+``public`` is katcp_tornado on the public interface of katcp-codec, ``floor`` a bare asyncio protocol (floor.py).
 """
 
 import argparse
@@ -12,8 +14,10 @@ import statistics
 import sys
 from typing import Any, NamedTuple
 
+import floor
 import harness
-from worker import OURS, THEIRS
+from harness import PUBLIC
+from measuring import FLOOR, OURS, THEIRS
 
 
 class Row(NamedTuple):
@@ -43,109 +47,122 @@ ROWS = [
 ]
 
 
-class Pairs:
-    """The measurements of one workload, in pairs."""
+class Round:
+    """The measurements of one workload."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, contenders: list[str]) -> None:
         self.row = row
-        self.readings: dict[str, list[dict[str, Any]]] = {OURS: [], THEIRS: []}
+        self.contenders = [name for name in contenders if name != FLOOR or row.workload in floor.WORKLOADS]
+        self.best: dict[str, list[float]] = {name: [] for name in self.contenders}
+        self.mean: dict[str, list[float]] = {name: [] for name in self.contenders}
         self.failure = ""
 
-    def measure(self, port: int, codec: str, ours_first: bool, options: list[str]) -> list[dict[str, Any]]:
-        """One pair. A failure is kept, and ends the measuring of this workload."""
+    def measure(self, port: int, backwards: bool, options: list[str]) -> list[dict[str, Any]]:
+        """Each contender once. A failure is kept, and ends the measuring of this workload."""
         if self.failure:
             return []
-        results = []
-        for library in (OURS, THEIRS) if ours_first else (THEIRS, OURS):
+        results = {}
+        for name in self.contenders[::-1] if backwards else self.contenders:
             try:
-                results.append(harness.work(library, self.row.workload, port, codec, *options))
+                results[name] = harness.work(name, self.row.workload, port, *options)
             except harness.WorkerFailed as error:
-                self.failure = f"{library}: {error}"
+                self.failure = f"{name}: {error}"
                 return []
-        for result in results:
-            self.readings[result["library"]].append(result)
-        return results
+        for name, result in results.items():
+            self.best[name].append(result["best"] * self.row.scale)
+            self.mean[name].append(result["mean"] * self.row.scale)
+        return list(results.values())
 
-    def report(self) -> dict[str, Any]:
-        """The figures, in the unit of the row."""
-        result: dict[str, Any] = {
-            "workload": self.row.workload,
-            "title": self.row.title,
-            "unit": self.row.unit,
-            "bar": self.row.bar,
-        }
-        for library, readings in self.readings.items():
-            for kind in ("best", "mean"):
-                result[f"{library}_{kind}"] = [reading[kind] * self.row.scale for reading in readings]
-        if self.failure:
-            result["failure"] = self.failure
-        if self.readings[OURS]:
-            result["ratio_of_minima"] = min(result[f"{OURS}_best"]) / min(result[f"{THEIRS}_best"])
-            pairs = zip(result[f"{OURS}_mean"], result[f"{THEIRS}_mean"])
-            result["median_of_ratios"] = statistics.median(ours / theirs for ours, theirs in pairs)
+    def figures(self) -> dict[str, Any]:
+        """What came of it, in the unit of the row; *contenders* without any if nothing did."""
+        row = self.row
+        result: dict[str, Any] = {"workload": row.workload, "title": row.title, "unit": row.unit, "bar": row.bar}
+        result["failure"] = self.failure
+        result["contenders"] = {}
+        for name in self.contenders if self.best[THEIRS] else ():
+            pairs = zip(self.mean[name], self.mean[THEIRS])
+            result["contenders"][name] = {
+                "least": min(self.best[name]),
+                "ratio_of_minima": min(self.best[name]) / min(self.best[THEIRS]),
+                "median_of_ratios": statistics.median(ours / theirs for ours, theirs in pairs),
+            }
         return result
 
 
-def cells(figures: dict[str, Any]) -> list[str]:
+def measure(
+    port: int, rows: list[Row], contenders: list[str], runs: int, quick: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The figures of each row, and every measurement."""
+    rounds = [Round(row, [*contenders, THEIRS]) for row in rows]
+    results: list[dict[str, Any]] = []
+    for run in range(runs):
+        for each in rounds:
+            harness.progress(f"run {run + 1} of {runs}: {each.row.workload}")
+            options = ["--amount", str(each.row.quick)] if quick else []
+            results += each.measure(port, run % 2 == 1, options)
+    harness.progress("")
+    return [each.figures() for each in rounds], results
+
+
+def cells(figures: dict[str, Any], name: str) -> list[str]:
     """A line of the table."""
-    if "ratio_of_minima" not in figures:
-        return [figures["title"], figures["unit"], "-", "-", "-", "-", f"{figures['bar']:.2f}", "failed"]
-    ratios = (figures["ratio_of_minima"], figures["median_of_ratios"])
+    found = figures["contenders"]
+    if name not in found:
+        return [figures["title"], name, figures["unit"], "-", "-", "-", "-", f"{figures['bar']:.2f}", "failed"]
+    ratios = (found[name]["ratio_of_minima"], found[name]["median_of_ratios"])
+    verdict = "held" if max(ratios) <= figures["bar"] else "OVER"
     return [
         figures["title"],
+        name,
         figures["unit"],
-        f"{min(figures[OURS + '_best']):.2f}",
-        f"{min(figures[THEIRS + '_best']):.2f}",
-        f"{ratios[0]:.3f}",
-        f"{ratios[1]:.3f}",
-        f"{figures['bar']:.2f}",
-        "held" if max(ratios) <= figures["bar"] else "OVER",
+        *(f"{found[each]['least']:.2f}" for each in (name, THEIRS)),
+        *(f"{ratio:.3f}" for ratio in ratios),
+        *(("", "") if name == FLOOR else (f"{figures['bar']:.2f}", verdict)),
     ]
+
+
+def runs_of(args: argparse.Namespace) -> int:
+    """How many runs the command line asks for."""
+    return args.runs or (1 if args.quick else 7)
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure katcp_tornado side by side with aiokatcp.")
-    parser.add_argument("--runs", type=int, default=None, help="pairs per workload (default: 7, with --quick 2)")
+    parser.add_argument("--runs", type=int, help="runs of each workload (default: 7, with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="less of everything: a first look, not a figure to quote")
     parser.add_argument("--workloads", nargs="+", choices=[row.workload for row in ROWS], metavar="WORKLOAD")
-    parser.add_argument("--codec", choices=["inner", "public"], default="inner", help="interface of katcp-codec to use")
+    parser.add_argument("--contenders", nargs="+", choices=[OURS, PUBLIC, FLOOR], default=[OURS])
     parser.add_argument("--cpu", type=int, help="processor to use (default: the last)")
-    parser.add_argument("--json", metavar="FILE", help="write every measurement there, too")
-    args = parser.parse_args()
-    if args.runs is None:
-        args.runs = 2 if args.quick else 7
-    if not 1 <= args.runs <= 100:
-        parser.error("--runs: between 1 and 100")
-    return args
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    return parser.parse_args()
 
 
 def main() -> int:
     args = parse()
     processor = harness.pin(args.cpu)
-    chosen = [Pairs(row) for row in ROWS if not args.workloads or row.workload in args.workloads]
-    results: list[dict[str, Any]] = []
+    rows = [row for row in ROWS if not args.workloads or row.workload in args.workloads]
     with harness.server() as port:
-        for run in range(args.runs):
-            for pairs in chosen:
-                harness.progress(f"run {run + 1} of {args.runs}: {pairs.row.workload}")
-                options = ["--amount", str(pairs.row.quick)] if args.quick else []
-                results += pairs.measure(port, args.codec, run % 2 == 0, options)
-    harness.progress("")
-    header = harness.Header.collect(processor, args.runs, results)
-    figures = [pairs.report() for pairs in chosen]
-    print(header)
-    print()
-    head = ["workload", "unit", "ours", "aiokatcp", "ratio of minima", "median ratio", "bar", ""]
-    print(harness.table(head, [cells(figure) for figure in figures]))
-    for pairs in chosen:
-        if pairs.failure:
-            print(f"\n{pairs.row.workload} failed: {pairs.failure}")
+        figures, results = measure(port, rows, args.contenders, runs_of(args), args.quick)
+    header = harness.header(processor, results)
+    print(harness.describe(header))
+    print(f"CPU of the client process only; a fresh process per measurement; {runs_of(args)} runs.")
+    print("Timings are noisy: other load, frequency and cache move them by several per cent.\n")
+    head = ["workload", "with", "unit", "of it", "aiokatcp", "ratio of minima", "median ratio", "bar", ""]
+    lines = [
+        cells(each, name)
+        for each in figures
+        for name in args.contenders
+        if name in each["contenders"] or each["failure"]
+    ]
+    print(harness.table(head, lines))
+    failures = [f"{each['workload']} failed: {each['failure']}" for each in figures if each["failure"]]
+    print("".join(f"\n{failure}" for failure in failures))
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"header": header._asdict(), "figures": figures}, file, indent=2)
+            json.dump({**header, "rows": figures}, file, indent=2)
             file.write("\n")
-    return 1 if any(pairs.failure for pairs in chosen) else 0
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,14 @@ author = "The katcp_tornado authors"
 copyright = author
 version = release = katcp_tornado.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "command_help", "herd_plots", "state_diagram"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "bench_plots",
+    "command_help",
+    "herd_plots",
+    "state_diagram",
+]
 exclude_patterns = ["_build", "_ext", "examples"]
 html_theme = "furo"
 html_title = f"katcp_tornado {version}"

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -114,7 +114,7 @@ def _flapping(figure: Any) -> None:
     axes.set_ylabel("attempts of one client, in all")
 
 
-def svg(name: str) -> str:
+def svg(name: str, draw: Callable[[str], Any] = draw, family: str = "herd") -> str:
     """The figure as an element of HTML. The same figure is always the same text."""
     import matplotlib as mpl
 
@@ -124,7 +124,7 @@ def svg(name: str) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     # Several figures stand in one page, so what they refer to needs a name of its own.
-    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>herd-{name}-", text)
+    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{family}-{name}-", text)
     return re.sub(
         r'(<svg[^>]*?) height="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 width="100%"', text)
     )
