@@ -106,8 +106,9 @@ class Catalogue:
     def _read(self, informs: Iterable[Message]) -> dict[bytes, SensorInfo]:
         infos = {}
         for inform in informs:
+            arguments = inform.arguments
             try:
-                infos[inform.arguments[0]] = SensorInfo.parse(inform.arguments)
+                infos[arguments[0]] = SensorInfo.parse(arguments)
             except (ValueError, IndexError) as exc:
                 self._link.reporter.nonsense(inform, exc)
         return infos

@@ -103,7 +103,9 @@ class Sampling:
             item = self._items.get(wire)
             if item is None:
                 item = self._items[wire] = Item(name, wire)
-            item.subscribers = tuple(sorted((subscription, *item.subscribers), key=_born, reverse=True))
+            item.subscribers = (subscription, *item.subscribers)
+            if len(item.subscribers) > 1:
+                item.subscribers = tuple(sorted(item.subscribers, key=_born, reverse=True))
             subscription.items[wire] = item
             subscription.waiting.add(item)
             self._enqueue(item)

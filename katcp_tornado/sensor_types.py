@@ -36,6 +36,7 @@ class SensorStatus(enum.Enum):
         return self in _VALID
 
 
+_new = tuple.__new__  # what SensorInfo() does, without a call in Python
 _VALID = (SensorStatus.NOMINAL, SensorStatus.WARN, SensorStatus.ERROR)
 #: From the word on the wire to the status.
 STATUSES = {status.value.encode("ascii"): status for status in SensorStatus}
@@ -70,10 +71,12 @@ class SensorInfo(NamedTuple):
     @classmethod
     def parse(cls, arguments: Sequence[bytes]) -> SensorInfo:
         """That of the arguments of a ``#sensor-list``. Raises `ValueError` if there are too few."""
-        if len(arguments) < 4:
-            raise ValueError(f"a sensor has a name, a description, units and a type, not {len(arguments)} arguments")
-        name, description, units, type_name, *params = arguments
-        return cls(text(name), text(description), _word(units), _word(type_name), params)
+        try:
+            name, description, units, type_name, *params = arguments
+        except ValueError:
+            count = len(arguments)
+            raise ValueError(f"a sensor has a name, a description, units and a type, not {count} arguments") from None
+        return _new(cls, (text(name), text(description), _word(units), _word(type_name), params))
 
     def decoder(self, major: int) -> Callable[[bytes], Any]:
         """The function that makes a value of an argument of this sensor's type, in KATCP *major*."""

@@ -208,13 +208,23 @@ class SensorWatcher:
                     waiter.resolve(reading)
 
 
+class _Named(Sensor):
+    """A mirrored sensor that knows by which name it is mirrored."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, info: SensorInfo, name: str) -> None:
+        super().__init__(info)
+        self.name = name
+
+
 class _Mirror(Subscription):
     """The subscription of a watcher, from its being added to its being removed."""
 
     def __init__(self, watcher: SensorWatcher) -> None:
         self._watcher = watcher
         self._sensors = watcher._sensors
-        self._by_wire: dict[bytes, tuple[str, Sensor]] = {}
+        self._by_wire: dict[bytes, _Named] = {}
         self._unwanted: dict[bytes, SensorInfo] = {}
         self._version = -1  # of the catalogue, that which this mirrors
         self._added = self._hook("sensor_added")
@@ -296,7 +306,7 @@ class _Mirror(Subscription):
 
     def _known(self, wire: bytes) -> Optional[SensorInfo]:
         mine = self._by_wire.get(wire)
-        return mine[1].info if mine is not None else self._unwanted.get(wire)
+        return mine.info if mine is not None else self._unwanted.get(wire)
 
     def _wants(self, info: SensorInfo) -> bool:
         wants = self._watcher._filter
@@ -310,9 +320,9 @@ class _Mirror(Subscription):
         """Add a sensor, or give it other properties. Returns whether it is new."""
         self._unwanted.pop(wire, None)
         if wire in self._by_wire:
-            name, sensor = self._by_wire[wire]
+            sensor = self._by_wire[wire]
             sensor.info = info
-            self._call(self._added, name, info)
+            self._call(self._added, sensor.name, info)
             return False
         try:
             name = info.name if self._watcher._rename is None else check_name(self._watcher._rename(info.name))
@@ -322,16 +332,15 @@ class _Mirror(Subscription):
             logger.error("Sensor %s is left out of %r: %s", info.name, self._watcher, exc)
             self._unwanted[wire] = info
             return False
-        sensor = self._sensors[name] = Sensor(info)
-        self._by_wire[wire] = name, sensor
+        self._sensors[name] = self._by_wire[wire] = _Named(info, name)
         self._call(self._added, name, info)
         return True
 
     def _remove(self, wire: bytes) -> None:
-        entry = self._by_wire.pop(wire, None)
-        if entry is not None:  # otherwise a hook has removed the watcher
-            del self._sensors[entry[0]]
-            self._call(self._removed, entry[0])
+        sensor = self._by_wire.pop(wire, None)
+        if sensor is not None:  # otherwise a hook has removed the watcher
+            del self._sensors[sensor.name]
+            self._call(self._removed, sensor.name)
 
     # What the sampling tells
 
@@ -344,22 +353,22 @@ class _Mirror(Subscription):
         self._watcher._tell_state()
 
     def has(self, item: Item) -> bool:
-        return item.wire not in self._by_wire or self._by_wire[item.wire][1].reading is not None
+        return item.wire not in self._by_wire or self._by_wire[item.wire].reading is not None
 
     def store(self, item: Item, reading: Reading) -> None:
-        entry = self._by_wire.get(item.wire)
-        if entry is not None:
-            entry[1].reading = reading
+        sensor = self._by_wire.get(item.wire)
+        if sensor is not None:
+            sensor.reading = reading
 
     def deliver(self, readings: Iterable[tuple[Item, Reading]]) -> None:
         if self._start is not None:
             self._sampling.call(self._start)
         if self._updated is not None or self._watcher._waits:
             for item, reading in readings:
-                entry = self._by_wire.get(item.wire)
-                if entry is not None:  # otherwise it has been removed just now
-                    self._call(self._updated, entry[0], reading)
-                    self._watcher._check(entry[0], reading)
+                sensor = self._by_wire.get(item.wire)
+                if sensor is not None:  # otherwise it has been removed just now
+                    self._call(self._updated, sensor.name, reading)
+                    self._watcher._check(sensor.name, reading)
         if self._stop is not None:
             self._sampling.call(self._stop)
 

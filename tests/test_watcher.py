@@ -114,7 +114,7 @@ async def test_all_sensors(device, client, watch, protocol):
     await watcher.synced()
     assert list(watcher.sensors) == ["a", "b", "c"]
     sensor = watcher.sensors["c"]
-    assert type(sensor) is Sensor
+    assert isinstance(sensor, Sensor)
     assert sensor.info == SensorInfo("c", "A switch", "none", "discrete", [b"on", b"off"])
     assert sensor.reading == Reading("c", Timestamp(1234.5), SensorStatus.WARN, "on")
     assert sampled(device) == {"a": "auto", "b": "auto", "c": "auto"}
