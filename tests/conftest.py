@@ -30,7 +30,7 @@ pytest_plugins = ["katcp_tornado.testing.plugin"]
 
 REAL_TIMEOUT = 30.0
 
-#: Marked ``slow``: what takes long, and depends on neither tornado nor the codec.
+#: Marked ``slow``: what takes long, and differs little from one Python, tornado or codec to the next.
 SLOW = (
     "cli/",
     "test_docs.py",

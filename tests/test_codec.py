@@ -206,6 +206,7 @@ def test_an_unknown_inside_is_left_alone(monkeypatch: pytest.MonkeyPatch, tomorr
     assert module.Parser is katcp_codec.Parser
 
 
+@pytest.mark.slow
 def test_the_environment_decides() -> None:
     # ... for the whole package: what is said of messages holds on the public interface, too.
     tests = Path(__file__).parent

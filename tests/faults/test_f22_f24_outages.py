@@ -101,6 +101,7 @@ class Greeter(TCPServer):
         self.streams.clear()
 
 
+@pytest.mark.slow
 def test_f23_restart_with_1000_clients(io_loop):
     count = 1000
     rng = random.Random(20)

@@ -132,6 +132,7 @@ async def test_f27_sleep_ends_once(io_loop, device, witnessed):
     assert witness.heard == ["failed", "failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.real_time
 @pytest.mark.gen_test
 async def test_f27_held_up_for_real(io_loop, witnessed):
