@@ -6,12 +6,11 @@ forms, and the ``#device-changed`` of some devices, make what is known doubtful 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import Callable, Optional
 
 from .codec import RawMessage
-from .errors import FailReply, InvalidReply
+from .errors import FailReply, InvalidReply, ReplyTooLarge
 from .link import Link
 from .message import Message
 from .requests import Request
@@ -71,20 +70,23 @@ class Catalogue:
             return
         if wire is not None and len(self._asking) >= FEW:
             wire = None
-        request = self._link.ledger.request("sensor-list", () if wire is None else (wire,))
+        infos: dict[bytes, SensorInfo] = {}
+        most = self._link.counters.bytes_in + self._link.options.max_reply
+        request = self._link.ledger.request(
+            "sensor-list", () if wire is None else (wire,), on_inform=partial(self._read, wire, infos, most)
+        )
         self._asking[wire] = request
-        request.add_done_callback(partial(self._reply, wire))
+        request.add_done_callback(partial(self._reply, wire, infos))
 
-    def _reply(self, wire: Optional[bytes], request: Request) -> None:
+    def _reply(self, wire: Optional[bytes], infos: dict[bytes, SensorInfo], request: Request) -> None:
         if self._asking.get(wire) is not request:
             return  # of an earlier connection
         del self._asking[wire]
         self.version += 1
         stale = wire in self._stale
         self._stale.discard(wire)
-        error = request.exception()
+        error = ReplyTooLarge("the list of sensors has no end") if request.cancelled() else request.exception()
         if error is None:
-            infos = self._read(request.result().informs)
             if wire is None:
                 self.infos = infos
                 self._complete = not stale
@@ -103,15 +105,15 @@ class Catalogue:
             self.ask(wire)
         self._answered(wire, error)
 
-    def _read(self, informs: Iterable[Message]) -> dict[bytes, SensorInfo]:
-        infos = {}
-        for inform in informs:
-            arguments = inform.arguments
-            try:
-                infos[arguments[0]] = SensorInfo.parse(arguments)
-            except (ValueError, IndexError) as exc:
-                self._link.reporter.nonsense(inform, exc)
-        return infos
+    def _read(self, wire: Optional[bytes], infos: dict[bytes, SensorInfo], most: int, inform: Message) -> None:
+        """An inform of an answer: read at once, so that not all of them are kept."""
+        arguments = inform.arguments
+        try:
+            infos[arguments[0]] = SensorInfo.parse(arguments)
+        except (ValueError, IndexError) as exc:
+            self._link.reporter.nonsense(inform, exc)
+        if self._link.counters.bytes_in > most and wire in self._asking:
+            self._asking[wire].cancel()  # which `_reply` hears of
 
     def _on_changed(self, raw: RawMessage) -> None:
         what, *rest = raw.arguments or [b"sensor-list"]

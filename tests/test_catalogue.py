@@ -4,7 +4,7 @@ import pytest
 from sensor_tools import Picky, add_sensors, asked
 from tornado import gen
 
-from katcp_tornado import FailReply, RequestTimeout
+from katcp_tornado import FailReply, ReplyTooLarge, RequestTimeout
 from katcp_tornado.catalogue import FEW, Catalogue
 from katcp_tornado.testing import Answer, Delay, Silent
 
@@ -296,3 +296,24 @@ async def test_lost_while_it_is_being_asked(io_loop, device, client, book):
     device.drop_all()
     await client.wait_disconnected()
     assert book.answers == []
+
+
+@pytest.mark.gen_test
+async def test_a_list_without_end(io_loop, device, connect):
+    """It is given up at max_reply, and kept nowhere."""
+
+    @device.request("sensor-list")
+    def endless(context, message):
+        for number in range(20_000):
+            context.inform(f"sensor-{number}", "x", "", "integer")
+        return (20_000,)
+
+    client = connect(max_reply=100_000)
+    await client.wait_connected()
+    book = Book(client)
+    book.ask(None)
+    await io_loop.idle()
+    ((wire, error),) = book.answers
+    assert wire is None and type(error) is ReplyTooLarge
+    assert book.infos == {} and not book.complete
+    assert (await client.request("echo", "alive")).arguments == [b"alive"]
