@@ -190,13 +190,15 @@ class SensorWatcher:
         if state is not self._told:
             self._told = state
             self._sampling.call(self.state_updated, state)
-        if state is SyncState.SYNCED:
+        if self.state is SyncState.SYNCED:  # still: the hook may have ended it
             for waiter in list(self._synced):
                 waiter.resolve(None)
 
     def _check(self, name: str, reading: Reading) -> None:
         """Settle those who wait for this."""
         for waiter, test in list(self._waits.get(name, {}).items()):
+            if waiter.done():  # and its callback has not run yet
+                continue
             try:
                 met = test(reading)
             except Exception as exc:

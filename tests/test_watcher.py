@@ -1059,3 +1059,28 @@ async def test_a_client_that_nobody_holds_closes_itself(io_loop, device, connect
     await io_loop.idle()
     assert watcher.state is CLOSED
     assert device.connections == []
+
+
+@pytest.mark.gen_test
+async def test_a_condition_that_was_met_is_not_asked_again(io_loop, device, client, watch):
+    watcher = watch()
+    await watcher.synced(timeout=5)
+    asked = []
+    met = watcher.wait("a", lambda reading: asked.append(reading.value) or reading.value == 5)
+    device.send_raw(b"#sensor-status 1 1 a nominal 5\n#sensor-status 2 1 a nominal 6\n")
+    assert (await met).value == 5
+    assert asked[1:] == [5]
+
+
+@pytest.mark.gen_test
+async def test_removed_in_the_hook_of_synced(io_loop, device, client):
+    class Once(SensorWatcher):
+        def state_updated(self, state):
+            if state is SyncState.SYNCED:
+                client.remove_sensor_watcher(self)
+
+    watcher = Once(client)
+    synced = watcher.synced()
+    client.add_sensor_watcher(watcher)
+    await io_loop.idle()
+    assert watcher.state is SyncState.DISCONNECTED and not synced.done()
