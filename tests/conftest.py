@@ -33,6 +33,7 @@ REAL_TIMEOUT = 30.0
 #: Marked ``slow``: what takes long, and differs little from one Python, tornado or codec to the next.
 SLOW = (
     "cli/",
+    "peers/",
     "test_docs.py",
     "test_fuzz.py",
     "test_herd.py",

@@ -116,7 +116,7 @@ async def test_an_outage_from_the_start(reporter, log):
 @pytest.mark.gen_test
 async def test_a_long_outage_is_a_line_a_minute(reporter, log):
     lose(reporter)
-    for _ in range(10_000):
+    for _ in range(2000):
         await gen.sleep(7)
         fail(reporter)
     await gen.sleep(3)
@@ -124,10 +124,10 @@ async def test_a_long_outage_is_a_line_a_minute(reporter, log):
     assert log.levels(WARNING) == [WARNING]
     assert log.most_in_a_minute() <= 2  # the last of the outage, and the recovery
     still = [line for line in log.loud() if "still out" in line[2]]
-    assert 70_000 / (QUIET + 7) <= len(still) <= 70_000 / QUIET
+    assert 14_000 / (QUIET + 7) <= len(still) <= 14_000 / QUIET
     assert still[0][2].startswith("dev:7147: still out after 63 s and 9 failed attempts: could not connect: ")
-    assert log.lines[-1][2] == "dev:7147: connected again after 70003.0 s and 10000 failed attempts"
-    assert len([line for line in log.lines if line[1] == DEBUG]) == 10_000 - len(still)
+    assert log.lines[-1][2] == "dev:7147: connected again after 14003.0 s and 2000 failed attempts"
+    assert len([line for line in log.lines if line[1] == DEBUG]) == 2000 - len(still)
 
 
 @pytest.mark.gen_test
@@ -149,19 +149,19 @@ async def test_two_outages_far_apart_are_two(reporter, log):
 @pytest.mark.gen_test
 @pytest.mark.parametrize("up", [0.0, 0.5, 5.0, 29.0])
 async def test_a_device_that_flaps(reporter, log, up):
-    """Up and down for an hour: it is reported as up once a minute at most, and as down no more often."""
+    """Up and down for twenty minutes: it is reported as up once a minute at most, and as down no more often."""
     reporter.connected(V5)
-    while log.io_loop.now < 3600:
+    while log.io_loop.now < 1200:
         await gen.sleep(up)
         lose(reporter)
         await gen.sleep(1)
         reporter.connected(V5)
     again = [when for when, _, text in log.lines if "connected again" in text]
     assert all(later - earlier >= QUIET for earlier, later in zip(again, again[1:]))
-    assert 30 <= len(again) <= 61
+    assert 10 <= len(again) <= 21
     assert len(again) <= log.levels().count(WARNING) <= len(again) + 1
     assert log.most_in_a_minute() <= 4
-    assert len(log.loud()) <= 3 * 60
+    assert len(log.loud()) <= 3 * 20
 
 
 @pytest.mark.gen_test

@@ -131,6 +131,7 @@ async def test_f20_a_device_may_be_silent_while_it_works(io_loop, device, witnes
     assert request.done()
 
 
+@pytest.mark.slow
 @pytest.mark.real_time
 @pytest.mark.gen_test
 async def test_f20_stopped_process(witnessed, record_property):

@@ -135,6 +135,7 @@ def test_f23_restart_with_1000_clients(io_loop):
     assert max(collections.Counter(int(when) for when in times).values()) <= 0.1 * count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outage", ["no outage", "outage"])
 @pytest.mark.beside("process_herd.py")
 def test_f23_restart_with_1000_real_clients(findings, record_property, outage):
@@ -150,6 +151,7 @@ def test_f23_restart_with_1000_real_clients(findings, record_property, outage):
 # F24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "count"), [("refused", 1500), ("look-up", 10_000)])
 @pytest.mark.gen_test(timeout=1e9)
 async def test_f24_ten_thousand_attempts(io_loop, device, caplog, fault, count):
@@ -210,6 +212,7 @@ async def test_f24_ten_thousand_attempts(io_loop, device, caplog, fault, count):
         logger.removeFilter(log)
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_f24_a_flapping_device_does_not_fill_the_log(io_loop, device, witnessed, caplog):
     caplog.set_level(logging.INFO, "katcp_tornado")

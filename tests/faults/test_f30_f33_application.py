@@ -26,7 +26,7 @@ from katcp_tornado.testing import Behaviour, Drop, FakeDevice, Silent, Stall, Vi
 STATES = ["fresh", "CONNECTING", "SYN-SENT", "NEGOTIATING", "CONNECTED", "SLEEPING", "CLOSED"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hole():
     with blackhole() as sock:
         yield sock

@@ -239,6 +239,7 @@ async def test_f39_the_nat_forgets(device, witnessed, relay, record_property):
     assert heard == [[]]
 
 
+@pytest.mark.slow  # the system sends its SYN again after a second
 @pytest.mark.real_time
 @pytest.mark.gen_test
 async def test_f39_two_addresses_answer_at_once(witnessed):

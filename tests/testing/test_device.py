@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import weakref
 
 import pytest
 from tornado import gen
@@ -217,8 +218,10 @@ def test_a_device_may_be_forgotten(io_loop):
     device = FakeDevice()
     device.start()
     device.stop()
+    kept = weakref.ref(device)
     del device
     gc.collect()  # a ResourceWarning is an error
+    assert kept() is None
 
 
 def test_the_end_of_with_raises_what_went_wrong(io_loop, loop_errors):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import quirk_table
+from recording import NAMES, Recording
 from replay import Replay, SensorReplay
 
 from katcp_tornado import Backoff, Client
@@ -25,6 +26,13 @@ def pytest_sessionfinish() -> None:
     path = os.environ.get("KATCP_TORNADO_QUIRK_TABLE")
     if path:
         quirk_table.write(Path(path))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def read():
+    """Before `settled`: what is kept of the recordings need not be searched after every test."""
+    for name in NAMES:
+        Recording(name)
 
 
 @pytest.fixture(autouse=True)
