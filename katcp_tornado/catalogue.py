@@ -6,18 +6,32 @@ forms, and the ``#device-changed`` of some devices, make what is known doubtful 
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
-from typing import Callable, Optional
+from typing import Callable, Optional, Protocol
 
 from .codec import RawMessage
 from .errors import FailReply, InvalidReply, ReplyTooLarge
 from .link import Link
 from .message import Message
-from .requests import Request
+from .requests import Reply
 from .sensor_types import SensorInfo
 
 #: So many sensors are asked for one by one; for more of them, the whole list.
 FEW = 8
+
+
+class Mirror(Protocol):
+    """A subscription to whatever sensors the device has: it follows the catalogue."""
+
+    def catalogue_answered(self, wire: Optional[bytes], error: Optional[BaseException]) -> None: ...
+
+    @property
+    def behind(self) -> int: ...
+
+    def follow(self) -> None: ...
+
+    def state_changed(self) -> None: ...
 
 
 class Catalogue:
@@ -36,7 +50,7 @@ class Catalogue:
         self._link = link
         self._changed = changed
         self._answered = answered
-        self._asking: dict[Optional[bytes], Request] = {}
+        self._asking: dict[Optional[bytes], asyncio.Future[Reply]] = {}
         self._stale: set[Optional[bytes]] = set()  # being asked for, and changed meanwhile
         #: Grows with each answer.
         self.version = 0
@@ -60,6 +74,13 @@ class Catalogue:
         self.infos = {}
         self._complete = False
 
+    def doubt(self) -> None:
+        """Everything may have changed."""
+        self._stale |= self._asking.keys()
+        self.infos = {}
+        self._complete = False
+        self._changed(None)
+
     def asks(self, wire: bytes) -> bool:
         """Whether an answer about this sensor is still to come."""
         return wire in self._asking or None in self._asking
@@ -74,11 +95,11 @@ class Catalogue:
         most = self._link.counters.bytes_in + self._link.options.max_reply
         request = self._link.ledger.request(
             "sensor-list", () if wire is None else (wire,), on_inform=partial(self._read, wire, infos, most)
-        )
+        ).future
         self._asking[wire] = request
         request.add_done_callback(partial(self._reply, wire, infos))
 
-    def _reply(self, wire: Optional[bytes], infos: dict[bytes, SensorInfo], request: Request) -> None:
+    def _reply(self, wire: Optional[bytes], infos: dict[bytes, SensorInfo], request: asyncio.Future[Reply]) -> None:
         if self._asking.get(wire) is not request:
             return  # of an earlier connection
         del self._asking[wire]
@@ -129,7 +150,4 @@ class Catalogue:
                 self._complete = False
             self._changed(wire)
         else:
-            self._stale |= self._asking.keys()
-            self.infos = {}
-            self._complete = False
-            self._changed(None)
+            self.doubt()

@@ -361,9 +361,7 @@ class Client:
 
         Requests of one name go one at a time to a device without message ids [section 2.2].
         """
-        return self._link.ledger.request(
-            name, args, timeout=timeout, wait_connected=wait_connected, on_inform=on_inform
-        )
+        return self._link.ledger.request(name, args, timeout, wait_connected, on_inform, False).future
 
     def request_raw(
         self,
@@ -377,9 +375,7 @@ class Client:
 
         ``fail`` and ``invalid`` raise no exception.
         """
-        return self._link.ledger.request(
-            name, args, timeout=timeout, wait_connected=wait_connected, on_inform=on_inform, raw=True
-        )
+        return self._link.ledger.request(name, args, timeout, wait_connected, on_inform, True).future
 
     # Callbacks
 

@@ -52,6 +52,7 @@ class Dial:
         "_host",
         "_io_loop",
         "_keepalive",
+        "_loop",
         "_port",
         "_queue",
         "_resolving",
@@ -74,8 +75,8 @@ class Dial:
         timeout: Optional[float],
         done: Done,
     ) -> None:
-        loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop  # type: ignore[attr-defined]
         self._io_loop = io_loop
+        self._loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop  # type: ignore[attr-defined]
         # What IOLoop hands sockets to: without its handlers, to connect and close takes a fiftieth less.
         self._selector: asyncio.AbstractEventLoop = io_loop.selector_loop  # type: ignore[attr-defined]
         self._host = host
@@ -88,8 +89,8 @@ class Dial:
         self._queue: deque[Address] = deque()
         self._trying: dict[socket.socket, Any] = {}
         self._errors: dict[str, BaseException] = {}
-        self._stagger = Timer(loop, self._try_next)
-        self._timer = Timer(loop, self._expire)
+        self._stagger: Optional[asyncio.TimerHandle] = None
+        self._timer = Timer(self._loop, self._expire)
 
     def start(self) -> None:
         """Begin."""
@@ -107,7 +108,7 @@ class Dial:
         """End the attempt, and close what it has opened. A look-up is left to itself."""
         self._done = None
         self._timer.close()
-        self._stagger.close()
+        self._end_stagger()
         self._queue.clear()
         if self._resolving is not None:
             if not self._resolving.get_loop().is_closed():
@@ -124,7 +125,7 @@ class Dial:
         try:
             self._resolving = asyncio.ensure_future(
                 resolver.resolve(self._host, self._port),
-                loop=self._io_loop.asyncio_loop,  # type: ignore[attr-defined]
+                loop=self._loop,
             )
         except Exception as exc:
             self._resolved([], exc)
@@ -161,7 +162,7 @@ class Dial:
     # Addresses
 
     def _try_next(self) -> None:
-        self._stagger.cancel()
+        self._end_stagger()
         while self._queue:
             family, address = self._queue.popleft()
             try:
@@ -172,10 +173,15 @@ class Dial:
             self._trying[sock] = address
             self._selector.add_writer(sock.fileno(), self._answered, sock)
             if self._queue:
-                self._stagger.start(STAGGER)
+                self._stagger = self._loop.call_later(STAGGER, self._try_next)
             return
         if not self._trying:
             self._fail(self._summary())
+
+    def _end_stagger(self) -> None:
+        if self._stagger is not None:
+            self._stagger.cancel()
+            self._stagger = None
 
     def _connect(self, family: int, address: Any) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -245,7 +251,7 @@ class Dial:
         assert done is not None
         # In a turn of its own: an attempt that fails at once must not call who started it while he starts it.
         self._done = done
-        self._io_loop.asyncio_loop.call_soon(self._deliver, error)  # type: ignore[attr-defined]
+        self._loop.call_soon(self._deliver, error)
 
     def _deliver(self, error: BaseException) -> None:
         done, self._done = self._done, None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from functools import partial
 
 from .codec import RawMessage
 from .link import Link
 from .listeners import Event
-from .requests import Request
+from .requests import Reply
 from .values import decode
 
 
@@ -39,9 +40,9 @@ class Hints:
         protocol = session.protocol if session is not None else None
         if protocol is not None and protocol.supports("T") and self._link.is_connected():
             request = self._link.ledger.request("request-timeout-hint", ())
-            request.add_done_callback(partial(self._answered, session))
+            request.future.add_done_callback(partial(self._answered, session))
 
-    def _answered(self, session: object, request: Request) -> None:
+    def _answered(self, session: object, request: asyncio.Future[Reply]) -> None:
         if session is not self._link.session:
             return
         error = request.exception()

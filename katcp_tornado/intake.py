@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from .codec import RawMessage
 from .items import DOUBTFUL, FRESH, NOTHING, Item
@@ -26,13 +26,19 @@ class Intake:
 
     def __init__(self, link: Link, items: Mapping[bytes, Item]) -> None:
         self._link = link
-        self._items = items
+        self._all = items
+        self._items: Mapping[bytes, Item] = {}  # while there is no connection
         self._timestamp: Callable[[bytes], Any] = decoder(Timestamp)
         link.listeners.add_own_inform("sensor-status", self._on_status)
 
     def begin(self, major: int) -> None:
         """There is a connection to a device that speaks KATCP *major*."""
         self._timestamp = decoder(Timestamp, major)
+        self._items = self._all
+
+    def end(self) -> None:
+        """There is no connection: what is said before the next one has a version is not taken."""
+        self._items = {}
 
     def _on_status(self, raw: RawMessage) -> None:
         arguments = raw.arguments
@@ -96,12 +102,18 @@ class Intake:
     def unreachable(self, items: Iterable[Item]) -> None:
         """Whoever wants one of these hears that its value is not known; first all is noted, then all is told."""
         now = Timestamp(self._link.io_loop.time())
-        readings: dict[Subscription, list[tuple[Item, Reading]]] = {}
+        news: dict[Subscription, Optional[tuple[list[Item], list[Reading]]]] = {}
         for item in items:
             item.heard = NOTHING
+            reading = _new_reading(Reading, (item.name, now, SensorStatus.UNREACHABLE, None))
             for subscription in item.subscribers:
-                reading = Reading(item.name, now, SensorStatus.UNREACHABLE, None)
                 subscription.store(item, reading)
-                readings.setdefault(subscription, []).append((item, reading))
-        for subscription, news in readings.items():
-            subscription.deliver(news)
+                if subscription not in news:
+                    news[subscription] = ([], []) if subscription.listens() else None
+                told = news[subscription]
+                if told is not None:
+                    told[0].append(item)
+                    told[1].append(reading)
+        for subscription, told in news.items():
+            if told is not None:
+                subscription.deliver(zip(*told))

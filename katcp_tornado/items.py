@@ -66,9 +66,14 @@ class Item:
         return NONE
 
     def needs_type(self) -> bool:
-        """Whether the device's own type must be known first."""
+        """Whether the device's own type must be known first, for those to whom it was not refused."""
         if self.decode is None:
+            name, retry = self.name, self.retry
             for subscription in self.subscribers:
-                if subscription.decode is None:
+                if subscription.decode is None and (name not in subscription.refused or subscription in retry):
                     return True
         return False
+
+    def lacks_type(self, subscription: Subscription) -> bool:
+        """Whether a subscription cannot get readings, because it is not known of what type they are."""
+        return self.decode is None and subscription.decode is None

@@ -34,7 +34,12 @@ class Entry(Protocol):
     on_inform: Optional[Callable[[Message], Any]]
     informs: list[Message]
 
-    def done(self) -> bool: ...
+    @property
+    def done(self) -> Callable[[], bool]:
+        """Whether the owner waits no longer."""
+
+    def watch(self) -> None:
+        """The owner is to call `.Session.abandon` as soon as he waits no longer, instead of when the deadline comes."""
 
     def answer(self, raw: RawMessage) -> None:
         """The reply has come."""
@@ -96,6 +101,9 @@ class Lanes:
             entry = next(iter(lane))
             if entry.sent:
                 return
+            if entry.done():  # and `abandon` comes too late
+                self._forget(lane, entry)
+                continue
             line, entry.line = entry.line, b""
             self._queued -= len(line)
             try:
@@ -114,9 +122,12 @@ class Lanes:
             return False
         if entry.sent:
             return True
-        del lane[entry]  # not the last one: the head was sent
-        self._queued -= len(entry.line)
+        self._forget(lane, entry)  # not the last one: the head was sent
         return False
+
+    def _forget(self, lane: OrderedDict[Entry, None], entry: Entry) -> None:
+        del lane[entry]
+        self._queued -= len(entry.line)
 
     def owes(self, entry: Entry) -> bool:
         """Whether the request was given up and still keeps its place."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, Union
 
 from .errors import (
     ClientClosed,
@@ -26,6 +26,7 @@ from .requests import Deadlines, Pending, Request, Waiter
 from .session import Session
 from .states import State
 from .stats import Counters
+from .timers import clock
 from .values import encode
 
 CONNECTED, CLOSED = State.CONNECTED, State.CLOSED  # the attributes of an Enum cost more than a global
@@ -52,10 +53,11 @@ class Line(Protocol):
 class Ledger:
     """The pending Futures of one client."""
 
-    __slots__ = ("_deadlines", "_gone", "_link", "_unsent", "_waiters", "timeouts")
+    __slots__ = ("_clock", "_deadlines", "_gone", "_link", "_unsent", "_waiters", "timeouts")
 
     def __init__(self, link: Line) -> None:
         self._link = link
+        self._clock = clock(link.loop)
         self._unsent: dict[Request, None] = {}
         self._waiters: dict[Waiter, None] = {}
         self._deadlines = Deadlines(link.loop, self._pending, self._expire, link.bytes_in)
@@ -73,7 +75,6 @@ class Ledger:
         self,
         name: str,
         args: tuple[Any, ...],
-        *,
         timeout: Optional[float] = DEFAULT,
         wait_connected: bool = False,
         on_inform: Optional[Callable[[Message], Any]] = None,
@@ -92,7 +93,7 @@ class Ledger:
             raise TypeError(f"on_inform must be callable or None, not {type(on_inform).__name__}")
         session = link.session
         arguments = self._encode(args) if args else []
-        request = Request(link.loop, self, timeout, wire_name, args, on_inform, raw)
+        request = Request.make(link.loop, self, timeout, wire_name, args, on_inform, raw, self._clock())
         if link.state is CONNECTED:
             assert session is not None
             try:
@@ -101,6 +102,7 @@ class Ledger:
                 request.refuse(exc)
         elif wait_connected and link.state is not CLOSED:
             self._unsent[request] = None
+            request.watch()
         else:
             request.refuse(self._not_connected(name))
         deadline, deadlines = request.deadline, self._deadlines
@@ -152,17 +154,18 @@ class Ledger:
         for entry in entries:
             entry.refuse(self._loss(entry, cause))
 
-    def abandon(self, future: Pending) -> None:
+    def abandon(self, pending: Union[Waiter, Request]) -> None:
         """A Future was cancelled, or its deadline has passed."""
-        if isinstance(future, Request):
-            self._unsent.pop(future, None)
+        if isinstance(pending, Waiter):
+            self._waiters.pop(pending, None)
+        elif not pending.given_up:
+            pending.given_up = True
+            self._unsent.pop(pending, None)
             session = self._link.session
             drain = self._link.options.drain_timeout
-            if session is not None and session.abandon(future):
-                future.deadline = None if drain is None else self._link.loop.time() + drain
-                self._deadlines.watch(future.deadline)
-        elif isinstance(future, Waiter):
-            self._waiters.pop(future, None)
+            if session is not None and session.abandon(pending):
+                pending.deadline = None if drain is None else self._link.loop.time() + drain
+                self._deadlines.watch(pending.deadline)
 
     def _pending(self) -> Iterator[Pending]:
         if self._link.session is not None:
@@ -170,20 +173,22 @@ class Ledger:
         yield from self._unsent
         yield from self._waiters
 
-    def _expire(self, future: Pending) -> None:
-        if not future.done():
-            if isinstance(future, Request):
+    def _expire(self, pending: Pending) -> None:
+        if not pending.done():
+            if isinstance(pending, Request):
                 self._link.counters.timeouts += 1
-            future.expire()
-        elif isinstance(future, Request):  # and its reply has not come since
+            pending.expire()
+        elif isinstance(pending, Request):  # and its reply has not come since
             session = self._link.session
-            if session is not None and session.owes(future):
-                name, drain = future.name.decode("ascii"), self._link.options.drain_timeout
+            if not pending.given_up:
+                self.abandon(pending)
+            elif session is not None and session.owes(pending):
+                name, drain = pending.name.decode("ascii"), self._link.options.drain_timeout
                 self._link.session_lost(
                     DrainTimeout(f"?{name} was given up {drain:g} s ago, and its reply has still not come")
                 )
             elif session is not None:
-                session.forget(future)
+                session.forget(pending)
 
     def _give_up(self) -> None:
         """The client is CLOSED: what still waits will not come."""

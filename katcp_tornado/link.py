@@ -269,7 +269,8 @@ class Link:
                 assert self.session is not None
                 self.session.repeat(probe)
                 return
-            probe.cancel()
+            probe.future.cancel()
+            self.ledger.abandon(probe)
         self._probe = self.ledger.request("watchdog", (), timeout=None, raw=True)
 
     def dead(self) -> None:

@@ -36,8 +36,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+_IPV4 = int(socket.AF_INET)
+
+
 def numeric(host: str, port: int) -> list[Address]:
     """The address of a host that is an IP address as text, at once; nothing if it is a name."""
+    try:
+        socket.inet_pton(socket.AF_INET, host)  # most of them, for a tenth of what getaddrinfo costs
+        return [(_IPV4, (host, port))]
+    except (OSError, ValueError):
+        pass
     try:
         return _getaddrinfo(host.encode("ascii"), port, socket.AI_NUMERICHOST)  # bytes: str goes through IDNA first
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ from .values import decoder, encode
 
 def sensor_list(link: Link, name: Optional[str] = None) -> asyncio.Future[list[SensorInfo]]:
     """See `.Client.sensor_list`."""
-    asked = link.ledger.request("sensor-list", () if name is None else (check_name(name),))
+    asked = link.ledger.request("sensor-list", () if name is None else (check_name(name),)).future
     return Derived(link.loop, [asked], lambda reply: _infos(link, reply.informs, name))
 
 
@@ -26,9 +26,9 @@ def sensor_reading(link: Link, name: str, type: Any = None) -> asyncio.Future[Re
     if type is not None:
         decoder(type)  # raises TypeError
     major = link.major
-    parts = [link.ledger.request("sensor-value", (name,))]
+    parts = [link.ledger.request("sensor-value", (name,)).future]
     if type is None:
-        parts.append(link.ledger.request("sensor-list", (name,)))
+        parts.append(link.ledger.request("sensor-list", (name,)).future)
 
     def combine(values: Any, infos: Any = None) -> Reading:
         if infos is None:

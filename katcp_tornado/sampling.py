@@ -9,29 +9,33 @@ off in one way:
 
 Several sensors with one strategy go in one request where the device has flag B, and several requests at once where
 it has message ids. What the device refuses is kept with the subscription, and joins the queue again after a while.
-What belongs to a connection is forgotten with it.
+What belongs to a connection is forgotten with it. Nothing of this holds the loop for long: see `Turns`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import TYPE_CHECKING, Optional
 
 from .backoff import Backoff
-from .catalogue import Catalogue
+from .catalogue import Catalogue, Mirror
+from .codec import RawMessage
 from .errors import FailReply, InvalidReply
 from .intake import Intake
 from .items import DOUBTFUL, FRESH, NOTHING, Item
 from .link import Link
 from .listeners import Event
 from .message import Message
-from .requests import Request, Waiter
+from .protocol import ProtocolFlags
+from .requests import Reply, Waiter
 from .states import State
 from .strategies import NONE, Strategy
 from .timers import Timer
+from .turns import TURN, Turns
 from .values import encode
 
 if TYPE_CHECKING:
@@ -52,14 +56,6 @@ def _born(subscription: Subscription) -> int:
     return subscription.born
 
 
-class Mirror(Protocol):
-    """A subscription to whatever sensors the device has: it follows the catalogue."""
-
-    def catalogue_answered(self, wire: Optional[bytes], error: Optional[BaseException]) -> None: ...
-
-    def state_changed(self) -> None: ...
-
-
 class Sampling:
     """The sampling strategies of one client."""
 
@@ -71,19 +67,25 @@ class Sampling:
         self._subscriptions: dict[Subscription, None] = {}
         self._births = 0
         self._mirrors: list[Mirror] = []
+        #: Calls a user's function.
+        self.call: Callable[..., None] = link.listeners.call
+        self._turns = Turns(link.loop, self._work)
         self._retry = Timer(link.loop, self._try_again)
         self._backoff = replace(RETRY, random=link.options.backoff.random)
         # Of this connection:
         self._generation = 0
         self._begun = False
+        self._protocol: Optional[ProtocolFlags] = None
         self._queue: deque[Item] = deque()
         self._untyped: dict[Item, None] = {}
         self._unread: dict[Item, None] = {}
+        self._unended: dict[Item, None] = {}
         self._in_flight = 0
-        self._pump_due = False
         self._refusals = 0
         self._tried = False
         link.listeners.add_own(self._moved)
+        for name in ("version-connect", "version", "build-state"):
+            link.listeners.add_own_inform(name, self._on_version)
         if link.is_connected():
             self._begin()
 
@@ -119,8 +121,8 @@ class Sampling:
             subscription.refused.pop(item.name, None)
             if self._begun:
                 self._enqueue(item)
-            else:
-                self._drop(item)
+            elif not item.subscribers:
+                self._items.pop(wire, None)
         subscription.settled()
 
     def remove(self, subscription: Subscription) -> None:
@@ -138,8 +140,15 @@ class Sampling:
         """Undo `add_mirror`."""
         self._mirrors.remove(mirror)
 
+    def follow(self, mirrors: Iterable[Mirror]) -> None:
+        """Let these follow what the catalogue has told them, as far as that goes in one turn."""
+        for mirror in mirrors:
+            if mirror.behind and self._turns.room > 0 and self.connected:
+                self._turns.take(min(mirror.behind, TURN))
+                mirror.follow()
+
     def _drop(self, item: Item) -> None:
-        if not item.subscribers and self._items.get(item.wire) is item:
+        if not item.subscribers and item.applied == NONE and self._items.get(item.wire) is item:
             del self._items[item.wire]
 
     # What subscriptions need of the link
@@ -153,10 +162,6 @@ class Sampling:
     def closed(self) -> bool:
         """Whether the client is CLOSED."""
         return self._link.state is State.CLOSED
-
-    def call(self, callback: Callable[..., Any], *args: Any) -> None:
-        """Call a user's function."""
-        self._link.listeners.call(callback, *args)
 
     def wait(self, what: str, timeout: Optional[float]) -> Waiter:
         """A Future that somebody else settles, unless its time is up or the client closed first."""
@@ -175,17 +180,31 @@ class Sampling:
     def _begin(self) -> None:
         self._generation += 1
         self._begun = True
-        major = self._link.major
-        self._intake.begin(major)
-        for subscription in self._subscriptions:
-            subscription.begin(major)
+        self._speak()
         for item in self._items.values():
-            self._enqueue(item)
+            item.reset()
+            item.queued = True
+        self._queue.extend(self._items.values())
+        self._turns.soon()
         if self._mirrors:
             self.catalogue.ask(None)
-        for subscription in list(self._subscriptions):
-            subscription.settled()  # those to no sensor at all
+        for subscription in [one for one in self._subscriptions if not one.items]:
+            subscription.settled()
         self._tell_mirrors()
+
+    def _speak(self) -> None:
+        """What is said to the device, and what it says, is meant as its version wants it."""
+        assert self._link.session is not None
+        self._protocol = self._link.session.protocol
+        self._intake.begin(self._link.major)
+        for subscription in self._subscriptions:
+            subscription.begin(self._link.major)
+
+    def _on_version(self, raw: RawMessage) -> None:
+        """If it is not the version that was assumed, what was set may mean something else to the device."""
+        if self.connected and self._link.session is not None and self._link.session.protocol != self._protocol:
+            self._speak()
+            self.catalogue.doubt()
 
     def _lose(self) -> None:
         """The link is lost: nobody knows what the sensors do, and the device forgets what it was told."""
@@ -198,11 +217,13 @@ class Sampling:
         self._queue.clear()
         self._untyped.clear()
         self._unread.clear()
+        self._unended.clear()
+        self._turns.forget()
+        self._intake.end()
         self._in_flight = 0
         lost = [item for item in self._items.values() if item.heard != NOTHING]
-        for item in list(self._items.values()):
-            item.reset()
-            self._drop(item)
+        for wire in [wire for wire, item in self._items.items() if not item.subscribers]:
+            del self._items[wire]
         for subscription in self._subscriptions:
             subscription.refused.clear()
             subscription.waiting = set(subscription.items.values())
@@ -219,24 +240,22 @@ class Sampling:
         if self._begun and not item.queued and not item.busy:
             item.queued = True
             self._queue.append(item)
-            self._pump_soon()
+            self._turns.soon()
 
-    def _pump_soon(self) -> None:
-        """Work the queue off in the next turn: what is declared in one turn goes out together."""
-        if not self._pump_due:
-            self._pump_due = True
-            self._link.loop.call_soon(self._pump)
+    def _work(self) -> None:
+        """One turn: first what the device has said, then what is to be said to it."""
+        self.follow(list(self._mirrors))
+        self._turns.go_on()
+        if self._turns.room > 0 and self.connected:
+            self._pump()
 
     def _pump(self) -> None:
-        self._pump_due = False
-        if not self.connected:
-            return
-        assert self._link.session is not None and self._link.session.protocol is not None
-        protocol = self._link.session.protocol
-        window = WINDOW if protocol.supports("I") else 1
-        piece = PIECE if protocol.supports("B") else 1
-        queue = self._queue
-        while queue and self._in_flight < window:
+        assert self._protocol is not None
+        window = WINDOW if self._protocol.supports("I") else 1
+        piece = PIECE if self._protocol.supports("B") else 1
+        turns, queue = self._turns, self._queue
+        while queue and self._in_flight < window and turns.room > 0:
+            turns.room -= 1
             item = queue.popleft()
             item.queued = False
             strategy = item.wanted()
@@ -245,7 +264,9 @@ class Sampling:
             elif strategy == item.applied:
                 self._accepted(item)
             else:
-                self._sample(self._gather(item, strategy, piece), strategy)
+                items = self._gather(item, strategy, piece)
+                turns.room -= len(items) - 1
+                self._sample(items, strategy)
         if self._untyped:
             self.catalogue.ask(next(iter(self._untyped)).wire if len(self._untyped) == 1 else None)
         if not queue and not self._in_flight and self._unread:
@@ -274,32 +295,30 @@ class Sampling:
         for item in items:
             item.busy = True
         self._in_flight += 1
-        request.add_done_callback(partial(self._sampled, self._generation, items, strategy))
+        request.future.add_done_callback(partial(self._sampled, self._generation, items, strategy))
 
-    def _sampled(self, generation: int, items: list[Item], strategy: Strategy, request: Request) -> None:
-        if generation != self._generation:
-            return
-        self._in_flight -= 1
-        error = request.exception()
+    def _sampled(self, generation: int, items: list[Item], strategy: Strategy, request: asyncio.Future[Reply]) -> None:
+        if generation == self._generation:
+            self._in_flight -= 1
+            self._turns.each(items, partial(self._answered, strategy, request.exception(), len(items) > 1))
+
+    def _answered(self, strategy: Strategy, error: Optional[BaseException], together: bool, item: Item) -> None:
+        item.busy = False
         refused = isinstance(error, (FailReply, InvalidReply))
-        for item in items:
-            item.busy = False
-            if item.changed:
-                item.changed = False
-                self._enqueue(item)
-            elif error is None:
-                item.applied = strategy
-                self._accepted(item)
-            elif refused and len(items) > 1:  # all of them, because of one: which one?
-                item.alone = True
-                self._enqueue(item)
-            else:
-                if not refused:  # it may have been executed
-                    item.applied = None
-                self._refused(item, strategy, error)
-            if generation != self._generation:  # a callback has closed the client
-                return
-        self._pump_soon()
+        if item.changed:
+            item.changed = False
+            self._enqueue(item)
+        elif refused and together:  # all of them, because of one: which one?
+            item.alone = True
+            self._enqueue(item)
+        elif error is None or (refused and strategy == NONE):  # the sensor is gone, and its sampling with it
+            item.applied = strategy
+            self._accepted(item)
+        else:
+            if not refused:  # it may have been executed
+                item.applied = None
+            these = [subscription for subscription in item.subscribers if subscription.wanted == strategy]
+            self._refused(item, these, f"?sensor-sampling {item.name} {strategy.name}", error)
 
     def _accepted(self, item: Item) -> None:
         """The device does what some time ago was wanted of it."""
@@ -311,30 +330,28 @@ class Sampling:
         in_force = False
         for subscription in item.subscribers:
             in_force = in_force or subscription.wanted == strategy
-            if in_force:  # what was refused of older ones does not matter now
-                subscription.refused.pop(item.name, None)
+            if in_force and item.name in subscription.refused and not item.lacks_type(subscription):
+                del subscription.refused[item.name]  # what was refused of older ones does not matter now
         if strategy != NONE and item.heard != FRESH:
             self._unread[item] = None
-            self._pump_soon()
+            self._turns.soon()
         else:
             self._settle(item)
 
-    def _refused(self, item: Item, strategy: Strategy, error: BaseException) -> None:
-        """The device does not do what is wanted of it; perhaps it does what an older subscription wants."""
-        item.retry = tuple(subscription for subscription in item.retry if subscription.wanted != strategy)
-        for subscription in item.subscribers:
-            if subscription.wanted == strategy:
-                subscription.refused[item.name] = error
-        if strategy == NONE:  # the sensor is gone, and its sampling with it
-            item.applied = NONE
-        else:
-            self._link.reporter.refused(f"?sensor-sampling {item.name} {strategy.name}", error)
-            self._try_later()
+    def _refused(self, item: Item, these: list[Subscription], what: str, error: BaseException) -> None:
+        """The device does not do what *these* want of it; perhaps it does what an older subscription wants."""
+        item.retry = tuple(subscription for subscription in item.retry if subscription not in these)
+        for subscription in these:
+            subscription.refused[item.name] = error
+        self._link.reporter.refused(what, error)
+        self._try_later()
         wanted = item.wanted()
         refused = isinstance(error, (FailReply, InvalidReply))  # then what was set before may still be in force
         if wanted == item.applied:
             self._accepted(item)
-        elif wanted == NONE and item.subscribers and not refused:
+        elif wanted == NONE and not refused:
+            if not item.subscribers:
+                self._unended[item] = None
             self._settle(item)
         else:
             self._enqueue(item)
@@ -359,7 +376,10 @@ class Sampling:
 
     def _try_again(self) -> None:
         """What was refused may be possible now."""
-        again = False
+        unended, self._unended = self._unended, {}
+        for item in unended:
+            self._enqueue(item)
+        again = bool(unended)
         for subscription in self._subscriptions:
             for item in subscription.items.values() if subscription.refused else ():
                 if item.name in subscription.refused:
@@ -398,24 +418,33 @@ class Sampling:
     def _looked_up(self, wire: Optional[bytes], error: Optional[BaseException]) -> None:
         """The catalogue has asked for one sensor, or for all."""
         generation = self._generation
-        for mirror in list(self._mirrors):
+        mirrors = list(self._mirrors)
+        for mirror in mirrors:
             mirror.catalogue_answered(wire, error)
             if generation != self._generation:
                 return
-        for item in list(self._untyped):
-            if generation != self._generation:
-                return
-            if (wire is not None and wire != item.wire) or self.catalogue.asks(item.wire):
-                continue
-            del self._untyped[item]
-            if error is not None and item.subscribers:
-                self._refused(item, item.wanted(), error)
-            else:
-                if item.wire not in self.catalogue.infos:
-                    item.decode = bytes  # it is for ?sensor-sampling to say that there is no such sensor
-                self._enqueue(item)
+        self.follow(mirrors)
+        if generation != self._generation:
+            return
         if error is not None and self._mirrors:
             self._try_later()
+        items = [item for item in self._untyped if wire is None or wire == item.wire]
+        self._turns.each(items, partial(self._typed, error))
+
+    def _typed(self, error: Optional[BaseException], item: Item) -> None:
+        """The catalogue knows the type of a sensor, as far as that can be known, unless it asks once more."""
+        if item not in self._untyped or self.catalogue.asks(item.wire):
+            return
+        del self._untyped[item]
+        if item.queued or item.busy:  # it has changed since, or somebody else wants it, too
+            return
+        these = [subscription for subscription in item.subscribers if subscription.decode is None]
+        if error is not None and these:
+            self._refused(item, these, f"?sensor-list {item.name}", error)
+        else:
+            if item.wire not in self.catalogue.infos:
+                item.decode = bytes  # it is for ?sensor-sampling to say that there is no such sensor
+            self._enqueue(item)
 
     def _changed(self, wire: Optional[bytes]) -> None:
         """The device has said that a sensor, or any number of them, has changed: what was set may be forgotten.
@@ -443,30 +472,36 @@ class Sampling:
     # First readings, where the device does not send them by itself
 
     def _read_unread(self) -> None:
-        generation = self._generation
         unread, self._unread = self._unread, {}
-        items = [item for item in unread if item.heard != FRESH]
-        for item in unread:
-            if item.heard == FRESH:
-                self._settle(item)
-                if generation != self._generation:
-                    return
+        missing: list[Item] = []
+        self._turns.each(unread, partial(self._look, missing))
+        self._turns.each([missing], self._read)
+
+    def _look(self, missing: Optional[list[Item]], item: Item) -> None:
+        """Is there a reading? If not, it is *missing*; None: all was done to get one."""
+        if item.queued or item.busy:  # it will come here again
+            return
+        if missing is None or item.heard == FRESH:
+            self._settle(item)
+        else:
+            missing.append(item)
+
+    def _read(self, items: list[Item]) -> None:
         if len(items) > FEW:
-            self._read((), items)
+            self._ask_readings((), items)
         else:
             for item in items:
-                self._read((item.wire,), [item])
+                self._ask_readings((item.wire,), [item])
 
-    def _read(self, arguments: tuple[bytes, ...], items: list[Item]) -> None:
+    def _ask_readings(self, arguments: tuple[bytes, ...], items: list[Item]) -> None:
         generation = self._generation
 
         def hear(inform: Message) -> None:
             if generation == self._generation:
                 self._intake.take_all(inform.arguments, DOUBTFUL)
 
-        def settle(request: Request) -> None:
-            for item in items:
-                if generation == self._generation and not item.queued and not item.busy:
-                    self._settle(item)
+        def answered(request: asyncio.Future[Reply]) -> None:
+            if generation == self._generation:
+                self._turns.each(items, partial(self._look, None))
 
-        self._link.ledger.request("sensor-value", arguments, on_inform=hear).add_done_callback(settle)
+        self._link.ledger.request("sensor-value", arguments, on_inform=hear).future.add_done_callback(answered)

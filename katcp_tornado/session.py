@@ -10,7 +10,8 @@ The rules of the conversation live here:
   one is ignored.
 - A request is an entry in a table: by its id where the device has message ids (flag I), otherwise in the lane of
   its name (see `lanes`). What was sent decides how its reply is matched, not the flags of the moment.
-- An entry that its owner has abandoned (``done()``) leaves the table of ids at once, and keeps its place in a lane.
+- An entry that its owner has abandoned (``done()``) leaves the table of ids when it is next looked at, and keeps its
+  place in a lane.
 - Between two messages, whatever ran in between may have closed the session; then the rest of the chunk is
   not looked at.
 
@@ -37,6 +38,8 @@ GREETING_TOTAL = 1024 * 1024
 #: So many names are kept in `Session.versions`, each with so many versions.
 MAX_VERSIONS = 64
 MAX_WORDS = 16
+#: When so many requests wait for a reply, those that were given up are looked for.
+CROWD = 8
 #: Most bytes that are kept of each, and of the reason of a ``#disconnect``.
 MAX_TEXT = 4096
 
@@ -91,7 +94,9 @@ class Session:
         "_chunk",
         "_doubtful",
         "_counters",
+        "_crowd",
         "_greeting_bytes",
+        "_ids",
         "_informs",
         "_lanes",
         "_leaving",
@@ -135,7 +140,9 @@ class Session:
         # Given up while the protocol is only assumed: their replies may come without the ids that we sent.
         self._doubtful: dict[int, Entry] = {}
         self._chunk = 0
+        self._ids = False
         self._next_mid = 1
+        self._crowd = CROWD
         self._announced = False
         self._v4: set[bytes] = set()
         self._leaving: Optional[DeviceDisconnected] = None
@@ -151,20 +158,32 @@ class Session:
     def send(self, entry: Entry, arguments: list[bytes]) -> None:
         """Send a request, or queue it behind the one of its name. Raises `.WriteBufferFull`."""
         assert self.protocol is not None, "no request before the protocol version is known"
-        if "I" in self.protocol.flags:
+        if self._ids:
+            by_mid, counters = self._by_mid, self._counters
+            if len(by_mid) >= self._crowd:
+                self._thin_out()
             mid = self._next_mid
-            while mid in self._by_mid:
+            while mid in by_mid:
                 mid = mid % MAX_MID + 1
             line = bytes(RawMessage(codec.REQUEST, entry.name, mid, arguments))
-            self._write(line, not self._by_mid)
+            self._write(line, not by_mid)
             self._next_mid = mid % MAX_MID + 1
             entry.mid = mid
             entry.sent = True
-            entry.mark = self._counters.bytes_in
-            self._by_mid[mid] = entry
-            self._counters.requests += 1
+            entry.mark = counters.bytes_in
+            by_mid[mid] = entry
+            counters.requests += 1
+            if self._assumed:
+                entry.watch()
             return
+        entry.watch()  # who comes next waits for this one
         self._lanes.add(entry, bytes(RawMessage(codec.REQUEST, entry.name, None, arguments)))
+
+    def _thin_out(self) -> None:
+        """Forget those that were given up. Rarely, so that each request pays for a bounded share of the looking."""
+        for mid in [mid for mid, entry in self._by_mid.items() if entry.done()]:
+            del self._by_mid[mid]
+        self._crowd = CROWD + 2 * len(self._by_mid)
 
     def _transmit(self, entry: Entry, line: bytes) -> None:
         self._write(line, len(self._lanes.by_name) < 2)
@@ -186,7 +205,8 @@ class Session:
         Returns True if the device still owes a reply that only its name will tell: until that has come, later
         requests of this name wait.
         """
-        if entry.mid is not None and self._by_mid.pop(entry.mid, None) is not None:
+        if entry.mid is not None and self._by_mid.get(entry.mid) is entry:
+            del self._by_mid[entry.mid]
             if self._assumed:
                 self._doubtful[entry.mid] = entry
             return self._assumed
@@ -286,11 +306,13 @@ class Session:
             elif mtype is reply:
                 mid = raw.mid
                 entry = by_mid.pop(mid, None) if mid is not None else None
-                if entry is not None:
+                if entry is None:
+                    self._lane_reply(raw, mid)
+                elif entry.done():  # it was given up
+                    counters.unmatched_replies += 1
+                else:
                     counters.replies += 1
                     entry.answer(raw)
-                else:
-                    self._lane_reply(raw, mid)
             else:
                 self._owner.session_unknown(raw)
 
@@ -389,6 +411,7 @@ class Session:
     def _decide(self, flags: ProtocolFlags) -> None:
         before, self.protocol = self.protocol, flags
         self._assumed = self._assumed and before is None
+        self._ids = flags.supports("I")
         self._informs = self._all_informs[flags.major]
         self._line_limit = self._limit
         if before is None:

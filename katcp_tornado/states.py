@@ -25,6 +25,8 @@ class State(enum.Enum):
     #: The end. The client never leaves this state.
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # each is one object; an Enum's own hash is a call in Python
+
 
 #: From each state, the states that may follow, and what leads there. A client starts in CONNECTING.
 TRANSITIONS: Mapping[State, Mapping[State, str]] = {

@@ -25,6 +25,7 @@ from tornado.iostream import IOStream
 from .errors import WriteBufferFull
 from .lookup import as_os_error
 from .stats import Counters
+from .timers import clock
 
 #: Most bytes read at a time. The loop tells again if there are more, after others had their turn: 16 KiB hold 270
 #: ``#sensor-status`` (1 ms), at worst 5,461 lines of three bytes (5 ms; see benchmarks/latency.py). More gains nothing.
@@ -54,6 +55,7 @@ class Stream(IOStream):
     __slots__ = (  # beside IOStream's own __dict__, which CPython keeps small up to 30 attributes
         "_broken",
         "_chunk",
+        "_clock",
         "_counters",
         "_gathered",
         "_loop",
@@ -75,6 +77,7 @@ class Stream(IOStream):
     ) -> None:
         super().__init__(sock, read_chunk_size=1)
         self._loop: asyncio.AbstractEventLoop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
+        self._clock = clock(self._loop)
         self._recv_into: Callable[[memoryview], int] = sock.recv_into
         self._send: Callable[[Any], int] = sock.send
         self._receive: Callable[[memoryview], Any] = len  # until start
@@ -137,32 +140,42 @@ class Stream(IOStream):
     def _push(self, data: bytes) -> None:
         """Send, while IOStream has nothing to send."""
         try:
-            sent = self.write_to_fd(data)
+            sent = self._send(data)
         except BlockingIOError:
             sent = 0
+        except OSError as exc:
+            sent = self._fail(exc, data)
+        self.backlog -= sent
         if sent < len(data):
             self.write(memoryview(data)[sent:])
 
     def write_to_fd(self, data: Union[bytes, memoryview]) -> int:
         """Override: an error means that the link is lost, after all that can still be read was."""
-        size = len(data)
-        if self._broken is None:
-            try:
-                size = self._send(data)
-            except BlockingIOError:
-                raise
-            except OSError as exc:
-                self._broken = exc
-                self._loop.call_soon(self._break)
-        self.backlog -= size
-        return size
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            raise
+        except OSError as exc:
+            sent = self._fail(exc, data)
+        self.backlog -= sent
+        return sent
+
+    def _fail(self, error: OSError, data: Union[bytes, memoryview]) -> int:
+        """A write has failed: this and all that follows it goes nowhere."""
+        self._broken = error
+        self._send = len
+        self._loop.call_soon(self._break)
+        return len(data)
 
     def _break(self) -> None:
-        before = -1
-        while not self.closed() and before != self._counters.bytes_in:
-            before = self._counters.bytes_in
+        """A write has failed: read what there still is, a chunk in each turn of the loop."""
+        before = self._counters.bytes_in
+        if not self.closed():
             self.read_from_fd()
-        self._lose(None)
+        if self._counters.bytes_in > before:
+            self._loop.call_soon(self._break)
+        else:
+            self._lose(None)
 
     # In
 
@@ -180,7 +193,7 @@ class Stream(IOStream):
         if size == 0:
             self._lose(None)
             return None
-        self.last_rx = self._loop.time()
+        self.last_rx = self._clock()
         try:
             self._receive(self._chunk[:size])
         except BaseException as exc:

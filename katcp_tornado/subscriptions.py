@@ -145,6 +145,10 @@ class Subscription:
         """This is the last reading of a sensor."""
         self._readings[item.name] = reading
 
+    def listens(self) -> bool:
+        """Whether there is anybody to be told of readings."""
+        return self._callback is not None
+
     def deliver(self, readings: Iterable[tuple[Item, Reading]]) -> None:
         """Tell of readings that were stored."""
         if self._callback is not None:

@@ -6,6 +6,7 @@ import asyncio
 import enum
 import logging
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -16,6 +17,7 @@ from .sampling import Sampling
 from .sensor_types import Reading, SensorInfo, check_name
 from .strategies import Strategy
 from .subscriptions import Subscription
+from .turns import TURN
 
 if TYPE_CHECKING:
     from .client import Client
@@ -60,7 +62,7 @@ class SensorWatcher:
     :arg filter: called with the `.SensorInfo` of each sensor; those for which it returns something false are neither
         sampled nor mirrored. All by default.
     :arg rename: called with the name of a wanted sensor, returns the name that it gets here. Two sensors must not get
-        the same name: the later one is left out, with a line in the log.
+        the same name: the later one is left out until the name is free, with a line in the log.
 
     The sensors are sampled by the strategy ``auto``. A subclass overrides what it wants to hear, all without effect
     here: `sensor_added`, `sensor_removed`, `sensor_updated`, `batch_start`, `batch_stop`, `state_updated`. They run on
@@ -228,7 +230,9 @@ class _Mirror(Subscription):
         self._sensors = watcher._sensors
         self._by_wire: dict[bytes, _Named] = {}
         self._unwanted: dict[bytes, SensorInfo] = {}
-        self._version = -1  # of the catalogue, that which this mirrors
+        self._left_out: dict[bytes, str] = {}  # those whose names here are taken; they are unwanted, too
+        self._todo: dict[bytes, Optional[SensorInfo]] = {}  # what the device has said, and is still to be followed
+        self._version = -1  # of the catalogue, that which this mirrors, or is to
         self._added = self._hook("sensor_added")
         self._removed = self._hook("sensor_removed")
         self._updated = self._hook("sensor_updated")
@@ -242,6 +246,7 @@ class _Mirror(Subscription):
         self.state_changed()
         if self.alive and self._sampling.catalogue.complete:
             self.catalogue_answered(None, None)
+            self._sampling.follow([self])
 
     def _hook(self, name: str) -> Optional[Callable[..., Any]]:
         """The watcher's method, None if it is not overridden."""
@@ -254,12 +259,13 @@ class _Mirror(Subscription):
 
     @property
     def is_synced(self) -> bool:
-        return super().is_synced and self._version == self._sampling.catalogue.version
+        return super().is_synced and not self._todo and self._version == self._sampling.catalogue.version
 
     def end(self) -> None:
         """The watcher is removed, and mirrors nothing any longer."""
         self._sampling.remove_mirror(self)
         self.cancel()
+        self._todo.clear()
         if self._by_wire:
             self._call(self._start)
             for wire in list(self._by_wire):
@@ -270,45 +276,74 @@ class _Mirror(Subscription):
 
     def catalogue_answered(self, wire: Optional[bytes], error: Optional[BaseException]) -> None:
         """The device has said what sensors there are, or one of them; or has refused to."""
+        if not self.alive:  # a hook of another watcher has removed this one
+            return
         if error is None or (wire is not None and isinstance(error, (FailReply, InvalidReply))):
             infos, version = self._sampling.catalogue.infos, self._sampling.catalogue.version
-            self._follow(infos if wire is None else {wire: infos[wire]} if wire in infos else {}, wire)
+            if wire is None:
+                self._todo = dict.fromkeys(gone for gone in (*self._by_wire, *self._unwanted) if gone not in infos)
+                self._todo.update((new, info) for new, info in infos.items() if self._known(new) != info)
+            else:
+                self._todo.pop(wire, None)
+                if self._known(wire) != infos.get(wire):
+                    self._follow([(wire, infos.get(wire))])
             self._version = version
         self.state_changed()
-
-    def _follow(self, infos: Mapping[bytes, SensorInfo], only: Optional[bytes]) -> None:
-        """Make the mirror what *infos* say: of all sensors, or of *only* one."""
-        mine = list(self._by_wire) if only is None else [only] if only in self._by_wire else []
-        gone = [wire for wire in mine if wire not in infos]
-        changed = [(wire, info) for wire, info in infos.items() if self._known(wire) != info]
-        wanted = [self._wants(info) for _, info in changed]
-        news = [new for new, wants in zip(changed, wanted) if wants]
-        for wire in [wire for wire in self._unwanted if wire not in infos and only in (None, wire)]:
-            del self._unwanted[wire]
-        for (wire, info), wants in zip(changed, wanted):
-            if not wants:
-                self._unwanted[wire] = info
-                if wire in self._by_wire:
-                    gone.append(wire)
-        if not self.alive or not (gone or news):  # the filter may have removed the watcher
-            return
-        self._call(self._start)
-        come: list[tuple[str, bytes]] = []
-        for wire in gone:
-            self._remove(wire)
-        for wire, info in news:
-            if not self.alive:  # a hook has removed the watcher
-                break
-            if self._put(wire, info):
-                come.append((info.name, wire))
-        self._call(self._stop)
-        if self.alive:
-            self._sampling.shrink(self, gone)
-            self._sampling.extend(self, come)
 
     def _known(self, wire: bytes) -> Optional[SensorInfo]:
         mine = self._by_wire.get(wire)
         return mine.info if mine is not None else self._unwanted.get(wire)
+
+    @property
+    def behind(self) -> int:
+        """How many sensors are still to be followed."""
+        return len(self._todo)
+
+    def follow(self) -> None:
+        """Make the mirror what the device has said, as far as that goes in one turn."""
+        infos = list(islice(self._todo.items(), TURN))
+        self._follow(infos)
+        for wire, _ in infos:
+            self._todo.pop(wire, None)
+        self.state_changed()
+
+    def _follow(self, infos: list[tuple[bytes, Optional[SensorInfo]]]) -> None:
+        """Make the mirror what *infos* say; None: there is no such sensor."""
+        gone, news = [], []
+        for wire, info in infos:
+            self._forget_unwanted(wire)
+            if info is not None and self._wants(info):
+                news.append((wire, info))
+                continue
+            if info is not None:
+                self._unwanted[wire] = info
+            if wire in self._by_wire:
+                gone.append(wire)
+        if not self.alive or not (gone or news):  # the filter may have removed the watcher
+            return
+        come: list[tuple[str, bytes]] = []
+        try:
+            self._call(self._start)
+            for wire in gone:
+                self._remove(wire)
+            for wire, info in [*(self._freed() if gone else ()), *news]:
+                if not self.alive:  # a hook has removed the watcher
+                    break
+                self._put(wire, info, come)
+            self._call(self._stop)
+        finally:  # a hook may raise KeyboardInterrupt: then the rest comes later
+            if self.alive:
+                self._sampling.shrink(self, [wire for wire in gone if wire not in self._by_wire])
+                self._sampling.extend(self, come)
+
+    def _freed(self) -> list[tuple[bytes, SensorInfo]]:
+        """Those that were left out because of a name that is free now; of each name, the first."""
+        free = {name: wire for wire, name in reversed(self._left_out.items()) if name not in self._sensors}
+        return [(wire, self._unwanted[wire]) for wire in free.values()]
+
+    def _forget_unwanted(self, wire: bytes) -> None:
+        self._unwanted.pop(wire, None)
+        self._left_out.pop(wire, None)
 
     def _wants(self, info: SensorInfo) -> bool:
         wants = self._watcher._filter
@@ -318,25 +353,28 @@ class _Mirror(Subscription):
             logger.exception("Exception in the filter of %r for sensor %s", self._watcher, info.name)
             return False
 
-    def _put(self, wire: bytes, info: SensorInfo) -> bool:
-        """Add a sensor, or give it other properties. Returns whether it is new."""
-        self._unwanted.pop(wire, None)
+    def _put(self, wire: bytes, info: SensorInfo, come: list[tuple[str, bytes]]) -> None:
+        """Add a sensor, and note that it has *come*; or give it other properties."""
         if wire in self._by_wire:
             sensor = self._by_wire[wire]
             sensor.info = info
             self._call(self._added, sensor.name, info)
-            return False
+            return
+        self._forget_unwanted(wire)
         try:
             name = info.name if self._watcher._rename is None else check_name(self._watcher._rename(info.name))
+            if not self.alive:
+                return
             if name in self._sensors:
+                self._left_out[wire] = name
                 raise ValueError(f"there is a sensor {name} already")
         except Exception as exc:
             logger.error("Sensor %s is left out of %r: %s", info.name, self._watcher, exc)
             self._unwanted[wire] = info
-            return False
+            return
         self._sensors[name] = self._by_wire[wire] = _Named(info, name)
+        come.append((info.name, wire))
         self._call(self._added, name, info)
-        return True
 
     def _remove(self, wire: bytes) -> None:
         sensor = self._by_wire.pop(wire, None)
@@ -354,6 +392,10 @@ class _Mirror(Subscription):
         """Perhaps the watcher's state has changed."""
         self._watcher._tell_state()
 
+    def begin(self, major: int) -> None:
+        super().begin(major)
+        self._todo.clear()  # there will be another answer
+
     def has(self, item: Item) -> bool:
         return item.wire not in self._by_wire or self._by_wire[item.wire].reading is not None
 
@@ -362,14 +404,21 @@ class _Mirror(Subscription):
         if sensor is not None:
             sensor.reading = reading
 
+    def listens(self) -> bool:
+        return bool(self._start or self._updated or self._stop or self._watcher._waits)
+
     def deliver(self, readings: Iterable[tuple[Item, Reading]]) -> None:
         if self._start is not None:
             self._sampling.call(self._start)
-        if self._updated is not None or self._watcher._waits:
+        call, updated, waits = self._sampling.call, self._updated, self._watcher._waits
+        if updated is not None or waits:
             for item, reading in readings:
                 sensor = self._by_wire.get(item.wire)
-                if sensor is not None:  # otherwise it has been removed just now
-                    self._call(self._updated, sensor.name, reading)
+                if sensor is None:  # it has been removed just now
+                    continue
+                if updated is not None:
+                    call(updated, sensor.name, reading)
+                if sensor.name in waits:
                     self._watcher._check(sensor.name, reading)
         if self._stop is not None:
             self._sampling.call(self._stop)

@@ -9,7 +9,6 @@ import inspect
 import os
 import signal
 import threading
-import time
 
 import pytest
 from tornado.ioloop import IOLoop
@@ -26,9 +25,19 @@ from katcp_tornado import (
     WaitTimeout,
 )
 from katcp_tornado.blocking import BlockingClient
-from katcp_tornado.testing import FakeDevice, Silent
+from katcp_tornado.testing import FakeDevice, Silent, Stall
 
 TIMEOUT = 10.0
+
+
+class Asked(Stall):
+    """Never answers, and tells another thread that it was asked."""
+
+    def __init__(self):
+        self.it_was = threading.Event()
+
+    def receive(self, context):
+        self.it_was.set()
 
 
 class Served:
@@ -194,11 +203,11 @@ def test_many_threads(client):
 
 def test_close_while_another_thread_waits(served):
     client = BlockingClient.connect("127.0.0.1", served.port, timeout=TIMEOUT)
-    served.do(lambda device: device.on_request("echo", Silent()))
+    asked = Asked()
+    served.do(lambda device: device.on_request("echo", asked))
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.request, "echo")
-        while client.stats.requests == 0:
-            time.sleep(0.001)
+        assert asked.it_was.wait(TIMEOUT)
         client.close()
         with pytest.raises(ClientClosed) as caught:
             waiting.result(TIMEOUT)
@@ -266,14 +275,23 @@ def test_unclosed(served):
     assert not thread.is_alive()
 
 
+@pytest.fixture
+def interruptible():
+    """In the background of a shell SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no such signals")
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted(client, served):
-    served.do(lambda device: device.on_request("echo", Silent()))
+    asked = Asked()
+    served.do(lambda device: device.on_request("echo", asked))
     main = threading.get_ident()
 
     def interrupt():
-        while client.stats.requests == 0:
-            time.sleep(0.001)
+        asked.it_was.wait(TIMEOUT)
         signal.pthread_kill(main, signal.SIGINT)
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -281,7 +299,7 @@ def test_interrupted(client, served):
         with pytest.raises(KeyboardInterrupt):
             client.request("echo")
     assert client.request("echo", "x").arguments == [b"x"]
-    assert client.call(lambda: list(client.client._link.session.pending())) == []
+    assert client.call(lambda: [e for e in client.client._link.session.pending() if not e.done()]) == []
 
 
 def test_the_same_calls():

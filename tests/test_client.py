@@ -953,6 +953,25 @@ async def test_drain_timeout(device: FakeDevice, connect: Callable[..., Client],
     assert (await client.request("echo", 3)).arguments == [b"3"]
 
 
+@pytest.mark.gen_test
+async def test_cancelled_at_the_deadline(device: FakeDevice, connect: Callable[..., Client], io_loop: IOLoop) -> None:
+    """The time to wait for the late reply begins then, also if the deadline is noticed before the cancelling is."""
+    device.protocol = "5.0-M"
+    client = connect(drain_timeout=7)
+    await client.wait_connected()
+    device.on_request("echo", Silent())
+    first = client.request("echo", timeout=3)
+    loop = asyncio.get_running_loop()
+    due = client._link.ledger._deadlines.due
+    loop.call_at(due - 0.5e-9, first.cancel)  # less than the clock can tell: in the same turn of the loop, but before
+    behind = client.request("echo", 2, timeout=60)
+    began = io_loop.time()
+    with pytest.raises(ConnectionLost):
+        await behind
+    assert first.cancelled()
+    assert io_loop.time() - began == pytest.approx(3 + 7)
+
+
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
 @pytest.mark.gen_test
 async def test_whatever_the_caller_does_to_a_future(

@@ -113,6 +113,9 @@ class Entry:
     def done(self) -> bool:
         return self.outcome is not None
 
+    def watch(self) -> None:
+        """Whoever gives it up may tell, or not."""
+
     def answer(self, raw: RawMessage) -> None:
         self.refuse(Message.wrap(raw))
 

@@ -38,7 +38,7 @@ LEVELS: list[tuple[str, set[str]]] = [
         },
     ),
     ("L1 a conversation, without I/O", {"session", "lanes", "informs"}),
-    ("L2 sockets and timers", {"lookup", "dialer", "stream", "requests", "derived", "timers", "watchdog"}),
+    ("L2 sockets and timers", {"lookup", "dialer", "stream", "requests", "derived", "timers", "turns", "watchdog"}),
     ("L3 the connection", {"listeners", "reporter", "ledger", "link"}),
     (
         "L4 what outlives a connection",
@@ -54,7 +54,7 @@ LEVELS: list[tuple[str, set[str]]] = [
 SIDEWAYS = {
     "session": {"lanes"},
     "dialer": {"lookup", "timers"},
-    "stream": {"lookup"},
+    "stream": {"lookup", "timers"},
     "requests": {"timers"},
     "watchdog": {"timers"},
     "link": {"listeners", "reporter", "ledger"},

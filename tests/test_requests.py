@@ -29,8 +29,8 @@ class Desk:
         self.io_loop = io_loop
         self.loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop  # type: ignore[attr-defined]
         self.last_exc: Optional[BaseException] = None
-        self.pending: list[Pending] = []
-        self.abandoned: list[Pending] = []
+        self.pending: list[Any] = []
+        self.abandoned: list[Any] = []
         self.expired: list[tuple[float, Pending]] = []
         self.looked_at = 0
         self.read = 0
@@ -61,7 +61,7 @@ class Desk:
     def request(
         self, timeout: Optional[float] = None, name: bytes = b"do-it", on_inform: Any = None, raw: bool = False
     ) -> Request:
-        return self.keep(Request(self.loop, self, timeout, name, (), on_inform, raw))
+        return self.keep(Request.make(self.loop, self, timeout, name, (), on_inform, raw, self.loop.time()))
 
     def waiter(self, timeout: Optional[float] = None, what: str = "nothing has come", reached: Any = None) -> Waiter:
         return self.keep(Waiter(self.loop, self, timeout, what, reached))
@@ -89,8 +89,8 @@ async def test_an_ok_reply(desk: Desk) -> None:
     request = desk.request()
     request.informs.append(Message.inform("do-it", 1))
     request.answer(reply(b"!do-it[3] ok 1 two"))
-    assert (await request) == Reply([b"1", b"two"], [Message.inform("do-it", 1)])
-    arguments, informs = request.result()
+    assert (await request.future) == Reply([b"1", b"two"], [Message.inform("do-it", 1)])
+    arguments, informs = request.future.result()
     assert (arguments, informs) == ([b"1", b"two"], [Message.inform("do-it", 1)])
 
 
@@ -98,7 +98,7 @@ async def test_an_ok_reply(desk: Desk) -> None:
 async def test_a_bare_ok(desk: Desk) -> None:
     request = desk.request()
     request.answer(reply(b"!do-it ok"))
-    assert await request == ([], [])
+    assert await request.future == ([], [])
 
 
 @pytest.mark.gen_test
@@ -106,7 +106,7 @@ async def test_a_bare_ok(desk: Desk) -> None:
 async def test_raw_gets_whatever_the_device_says(desk: Desk, line: bytes) -> None:
     request = desk.request(raw=True)
     request.answer(reply(line))
-    assert await request == (Message.parse(line), [])
+    assert await request.future == (Message.parse(line), [])
 
 
 @pytest.mark.gen_test
@@ -133,7 +133,7 @@ async def test_refusals(desk: Desk, line: bytes, cls: type[FailReply], text: str
     request.informs.append(Message.inform("do-it", "why"))
     request.answer(reply(line))
     with pytest.raises((FailReply, InvalidReply)) as caught:
-        await request
+        await request.future
     error = caught.value
     assert type(error) is cls
     assert str(error) == text
@@ -152,7 +152,7 @@ async def test_a_request_that_is_late(desk: Desk, sent: bool, text: str) -> None
     request.sent = sent
     assert request.deadline == desk.io_loop.now + 2
     with pytest.raises(RequestTimeout, match=rf"^\?do-it: {text}$") as caught:
-        await request
+        await request.future
     assert desk.io_loop.now == 2
     assert caught.value.sent is sent
     assert desk.abandoned == [request]
@@ -190,7 +190,7 @@ async def test_a_deadline_of_zero_is_in_the_next_turn(desk: Desk) -> None:
     request = desk.request(0)
     assert not request.done()
     with pytest.raises(RequestTimeout):
-        await request
+        await request.future
     assert desk.io_loop.now == 0
 
 
@@ -198,40 +198,72 @@ async def test_a_deadline_of_zero_is_in_the_next_turn(desk: Desk) -> None:
 
 
 @pytest.mark.gen_test
-async def test_cancel_abandons_at_once(desk: Desk) -> None:
+async def test_a_request_whose_future_is_cancelled_is_done(desk: Desk) -> None:
+    """Nobody is told: it is found when it is looked at, at the latest when its deadline has come."""
     request = desk.request(10)
-    assert request.cancel()
+    assert not request.done()
+    assert request.future.cancel()
+    assert request.done()
+    await desk.io_loop.idle()
+    assert desk.abandoned == [] and desk.pending == [request]
+    await gen.sleep(10)
+    assert desk.expired == [(10, request)]
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_is_watched_is_abandoned_in_the_next_turn(desk: Desk) -> None:
+    request = desk.request(10)
+    request.watch()
+    assert request.future.cancel()
+    await desk.io_loop.idle()
     assert desk.abandoned == [request] and desk.pending == []
-    assert request.cancelled()
-    assert not request.cancel()
-    assert desk.abandoned == [request]
     with pytest.raises(asyncio.CancelledError):
-        await request
+        await request.future
+
+
+@pytest.mark.gen_test
+async def test_cancel_abandons_a_waiter_at_once(desk: Desk) -> None:
+    waiter = desk.waiter(10)
+    assert waiter.cancel()
+    assert desk.abandoned == [waiter] and desk.pending == []
+    assert waiter.cancelled()
+    assert not waiter.cancel()
+    assert desk.abandoned == [waiter]
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
 
 
 @pytest.mark.gen_test
 async def test_a_task_that_is_cancelled_gives_up_what_it_waits_for(desk: Desk) -> None:
-    request = desk.request(10)
+    request, waiter = desk.request(10), desk.waiter(10)
 
-    async def ask() -> None:
-        await request
+    async def ask(future: asyncio.Future[Any]) -> None:
+        await future
 
-    task = asyncio.ensure_future(ask())
+    tasks = [asyncio.ensure_future(ask(future)) for future in (request.future, waiter)]
     await desk.io_loop.idle()
-    task.cancel()
-    assert desk.abandoned == [request]
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    for task in tasks:
+        task.cancel()
+    assert request.done() and desk.abandoned == [waiter]
+    for task in tasks:
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.gen_test
+async def test_a_request_is_awaited_as_asyncio_s_own_futures_are(desk: Desk) -> None:
+    # a task takes a shortcut for these, and for these only
+    assert type(desk.request().future) is asyncio.Future
 
 
 @pytest.mark.gen_test
 def test_a_yield_of_tornado_gets_it(desk: Desk):
     request, late = desk.request(), desk.request(3)
     request.answer(reply(b"!do-it ok 1"))
-    arguments, informs = yield request
+    arguments, informs = yield request.future
     assert (arguments, informs) == ([b"1"], [])
     with pytest.raises(RequestTimeout):
-        yield late
+        yield late.future
 
 
 @pytest.mark.gen_test
@@ -239,10 +271,10 @@ async def test_with_timeout_of_tornado_gives_nothing_up(desk: Desk) -> None:
     # gen.with_timeout does not cancel: the entry stays until its own deadline, and no error is logged then
     request = desk.request(10)
     with pytest.raises(gen.TimeoutError):
-        await gen.with_timeout(desk.io_loop.time() + 5, request, quiet_exceptions=RequestTimeout)
+        await gen.with_timeout(desk.io_loop.time() + 5, request.future, quiet_exceptions=RequestTimeout)
     assert desk.pending == [request]
     await gen.sleep(10)
-    assert isinstance(request.exception(), RequestTimeout)
+    assert isinstance(request.future.exception(), RequestTimeout)
     assert desk.pending == []
 
 
@@ -251,11 +283,12 @@ async def test_what_is_settled_stays_as_it_is(desk: Desk) -> None:
     request, waiter = desk.request(), desk.waiter()
     request.answer(reply(b"!do-it ok"))
     waiter.resolve(5)
-    for future in (request, waiter):
-        future.refuse(ClientClosed())
-        future.cancel()
+    request.refuse(ClientClosed())
+    waiter.refuse(ClientClosed())
+    request.future.cancel()
+    waiter.cancel()
     waiter.resolve(6)
-    assert request.result() == Reply([], [])
+    assert request.future.result() == Reply([], [])
     assert waiter.result() == 5
     assert desk.abandoned == [waiter]  # once
 
@@ -275,7 +308,7 @@ async def test_nobody_needs_to_look_at_an_error(desk: Desk, loop_errors: list[st
     refused.refuse(ClientClosed())
     failed.answer(reply(b"!do-it fail no"))
     await gen.sleep(10)
-    assert isinstance(late._exception, RequestTimeout) and isinstance(dropped._exception, WaitTimeout)
+    assert isinstance(late.future._exception, RequestTimeout) and isinstance(dropped._exception, WaitTimeout)
     desk.pending.clear()
     desk.abandoned.clear()
     desk.expired.clear()
@@ -291,7 +324,7 @@ def test_closed_loops() -> None:
     desk = Desk(io_loop)
     lone, awaited, waiter = desk.request(), desk.request(), desk.waiter()
     heard: list[asyncio.Future[Any]] = []
-    awaited.add_done_callback(heard.append)
+    awaited.future.add_done_callback(heard.append)
     waiter.add_done_callback(heard.append)
     io_loop.close()
     lone.refuse(ClientClosed())
@@ -393,14 +426,14 @@ async def test_what_an_expiry_changes(desk: Desk) -> None:
 
     def on_expire(future: Pending) -> None:
         if future is first:
-            second.cancel()
+            second.future.cancel()
             made.append(desk.request(1))
 
     desk.on_expire = on_expire  # type: ignore[method-assign]
     await gen.sleep(100)
-    assert isinstance(first.exception(), RequestTimeout)
-    assert second.cancelled()
-    assert isinstance(made[0].exception(), RequestTimeout)
+    assert isinstance(first.future.exception(), RequestTimeout)
+    assert second.future.cancelled()
+    assert isinstance(made[0].future.exception(), RequestTimeout)
     assert (6, made[0]) in desk.expired
 
 
@@ -449,7 +482,7 @@ async def test_a_held_up_loop_reads_before_it_expires_anything(desk: Desk) -> No
 
     desk.loop.call_at(desk.io_loop.now + 5 - 2e-9, read)
     await gen.sleep(200)
-    assert request.result() == Reply([], [])
+    assert request.future.result() == Reply([], [])
     assert desk.expired == []
 
 
@@ -472,5 +505,5 @@ def test_an_interrupt_loses_nobody(io_loop: VirtualTimeLoop) -> None:
         io_loop.start()
     io_loop.call_later(10, io_loop.stop)
     io_loop.start()
-    assert isinstance(first.exception(), RequestTimeout)
+    assert isinstance(first.future.exception(), RequestTimeout)
     assert second.done(), "its deadline has passed long ago"

@@ -9,6 +9,7 @@ from tornado import gen
 
 from katcp_tornado import (
     FailReply,
+    ProtocolFlags,
     RequestTimeout,
     SensorStatus,
     SensorWatcher,
@@ -348,6 +349,51 @@ async def test_the_end_of_sampling_is_refused(io_loop, device, client):
     assert asked(device) == ["a auto", "a none"]
     await client.subscribe("a").synced()
     assert asked(device) == ["a auto"]
+
+
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "4"])
+@pytest.mark.gen_test
+async def test_the_end_of_sampling_is_not_answered(io_loop, device, connect, protocol):
+    """Nobody knows whether it was executed, so it is asked for again."""
+    device.protocol = protocol
+    client = connect(request_timeout=5, drain_timeout=None)
+    subscription = client.subscribe("a")
+    await subscription.synced()
+    device.on_request("sensor-sampling", Delay(6), Delay(6) if protocol != "4" else Behaviour())
+    subscription.cancel()
+    await gen.sleep(100)
+    assert asked(device) == ["a auto", "a none", "a none", *["a none"] * (protocol != "4")]
+    assert sampled(device) == {} and client._sampling._items == {} and client._sampling._retry.due is None
+
+
+@pytest.mark.gen_test
+async def test_somebody_wants_it_before_its_end_is_asked_for_again(io_loop, device, client, ear):
+    first = client.subscribe("a")
+    await first.synced()
+    device.on_request("sensor-sampling", Stall())
+    first.cancel()
+    await gen.sleep(30.5)
+    subscription = client.subscribe("a", ear)
+    await subscription.synced()
+    await gen.sleep(100)
+    assert asked(device) == ["a auto", "a auto"]
+    assert sampled(device) == {"a": "auto"} and ear == [("a", "nominal", 0)]
+
+
+@pytest.mark.gen_test
+async def test_the_end_of_sampling_is_nothing_to_the_next_connection(io_loop, device, client):
+    subscription = client.subscribe("a")
+    await subscription.synced()
+    device.on_request("sensor-sampling", Stall())
+    subscription.cancel()
+    await gen.sleep(30.5)
+    device.drop_all()
+    await client.wait_disconnected()
+    other = client.subscribe("x", type=int)
+    await gen.sleep(100)
+    assert other.failures, "so what was refused has been tried again"
+    assert [text for text in asked(device) if text.startswith("a")] == ["a auto"]
+    assert list(client._sampling._items) == [b"x"]
 
 
 # Refusals
@@ -704,6 +750,32 @@ async def test_the_look_up_is_refused(io_loop, device, client, ear, names, fault
     assert ear == [(name, "nominal", number) for number, name in enumerate(names)]
 
 
+@pytest.mark.parametrize("fault", [Answer("fail", "no"), Silent()])
+@pytest.mark.parametrize(("newer", "older"), [("typed", "untyped"), ("untyped", "typed")])
+@pytest.mark.parametrize("strategy", ["auto", "event"])
+@pytest.mark.gen_test
+async def test_the_look_up_is_refused_and_somebody_knows_the_type(device, client, fault, newer, older, strategy):
+    """Only who needs the device's own type has to wait for it."""
+    device.on_request("sensor-list", fault, always=True)
+    ears = {"typed": Ear(), "untyped": Ear()}
+    types = {"typed": int, "untyped": None}
+    made = {older: client.subscribe("a", ears[older], type=types[older])}
+    made[newer] = client.subscribe("a", ears[newer], type=types[newer], strategy=strategy)
+    typed, untyped = made["typed"], made["untyped"]
+    await typed.synced(timeout=31)
+    assert sampled(device) == {"a": typed.strategy}
+    assert list(untyped.failures) == ["a"] and not untyped.is_synced
+    assert ears["untyped"] == [] and ears["typed"][0] == ("a", "nominal", 0)
+    for _ in range(100):
+        await gen.sleep(1)
+        assert typed.is_synced and not untyped.is_synced
+    device.on_request("sensor-list")
+    await gen.sleep(100)
+    assert untyped.is_synced and sampled(device) == {"a": strategy}
+    assert ears["untyped"] == [("a", "nominal", 0)]
+    assert "unreachable" not in [status for _, status, _ in ears["typed"]]
+
+
 @pytest.mark.gen_test
 async def test_the_look_up_is_not_answered(io_loop, device, client):
     device.on_request("sensor-list", Silent())
@@ -975,6 +1047,17 @@ async def test_a_callback_that_closes_the_client_when_a_sensor_vanishes(io_loop,
 
 
 @pytest.mark.gen_test
+async def test_a_callback_that_closes_the_client_when_the_list_is_refused(io_loop, device, client):
+    """No timer is left of it."""
+    client.add_sensor_watcher(SensorWatcher(client))
+    await client.subscribe("a", lambda reading: reading.value is None and client.close()).synced()
+    device.on_request("sensor-list", Answer("fail", "no"))
+    device.inform_all("interface-changed")
+    await client.wait_closed()
+    assert client._sampling._retry.due is None
+
+
+@pytest.mark.gen_test
 async def test_a_change_before_there_is_a_version(io_loop, device, client, ear):
     subscription = client.subscribe("a", ear)
     client.add_sensor_watcher(SensorWatcher(client))
@@ -984,6 +1067,99 @@ async def test_a_change_before_there_is_a_version(io_loop, device, client, ear):
     await io_loop.idle()
     assert not client.is_connected
     assert ear == [] and subscription.failures == {} and client._sampling._retry.due is None
+
+
+@pytest.mark.gen_test
+async def test_a_status_before_there_is_a_version(io_loop, device, client):
+    """Nothing is known of this connection, whatever was of the one before."""
+    ears = [Ear(), Ear()]
+    subscriptions = [client.subscribe("a", ears[0]), client.subscribe("a", ears[1], type=int)]
+    await gen.multi([subscription.synced() for subscription in subscriptions])
+    device.behaviour = Silent()
+    device.drop_all()
+    await client.wait_disconnected()
+    await gen.sleep(2)
+    device.send_raw(b"#sensor-status 1 1 a nominal 5\n#sensor-status 1 2 a nominal 5 b nominal 6\n")
+    await io_loop.idle()
+    assert not client.is_connected
+    assert ears == [[("a", "nominal", 0), ("a", "unreachable", None)]] * 2
+
+
+# The version is not what was assumed
+
+
+class LateBanner(Behaviour):
+    """Says its version half a second after the beginning, and answers a request so long after it has come."""
+
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def greet(self, connection):
+        connection.call_later(0.5, super().greet, connection)
+
+    def reply(self, context, reply):
+        context.connection.call_later(self.seconds, super().reply, context, reply)
+
+
+@pytest.mark.parametrize(
+    ("assumed", "protocol", "before", "after", "seconds"),
+    [
+        ("5.1-MIB", "4", "5", "5000", 1),
+        ("5.0-M", "4", "5", "5000", 0),
+        ("5.0-M", "4", "5", "5000", 1),
+        ("4", "5.1-MIB", "5000", "5", 0),
+        ("4", "5.1-MIB", "5000", "5", 1),
+        ("5.0-M", "5.0-MI", "5", "5", 0),
+    ],
+)
+@pytest.mark.gen_test
+async def test_the_version_is_corrected(io_loop, device, connect, assumed, protocol, before, after, seconds):
+    """What was set means something else to the device, so it is set again; what it says, too."""
+    device.protocol = protocol
+    device.behaviour = LateBanner(seconds)
+    device.add_sensor("t", "timestamp", 1234.5, timestamp=5678.0)
+    flags = ProtocolFlags(4, 0) if assumed == "4" else ProtocolFlags.parse(assumed)
+    client = connect(assume_protocol=flags)
+    subscription = client.subscribe("t", type=Timestamp, strategy="period", params=[5])
+    await client.wait_connected()
+    await io_loop.idle()
+    assert client.protocol == flags and asked(device) == [f"t period {before}"]
+    watcher = SensorWatcher(client, filter=lambda info: info.name == "t")
+    client.add_sensor_watcher(watcher)
+    await gen.sleep(0.6)
+    assert client.protocol != flags
+    await gen.multi([subscription.synced(timeout=60), watcher.synced(timeout=60)])
+    watched = watcher.sensors["t"].reading
+    client.remove_sensor_watcher(watcher)
+    await io_loop.idle()
+    assert sampled(device) == {"t": f"period {after}"}
+    for reading in (subscription.readings["t"], watched):
+        assert reading[1:] == (Timestamp(5678), SensorStatus.NOMINAL, Timestamp(1234.5))
+
+
+@pytest.mark.parametrize("protocol", ["5.0", "4"])
+@pytest.mark.gen_test
+async def test_all_is_set_again_when_the_version_is_corrected(io_loop, device, connect, protocol):
+    """And until then, nothing is synced."""
+    device.protocol = protocol
+    device.behaviour = LateBanner()
+    client = connect(assume_protocol=ProtocolFlags.parse("5.0-M"))
+    subscription = client.subscribe(["a", "b"], type=int)
+    await subscription.synced(timeout=0.2)
+    device.on_request("sensor-sampling", Delay(1), Delay(1))
+    await gen.sleep(0.6)
+    assert not subscription.is_synced
+    await subscription.synced()
+    assert asked(device) == ["a auto", "b auto"] * 2
+
+
+@pytest.mark.gen_test
+async def test_the_version_is_as_assumed(io_loop, device, connect):
+    device.behaviour = LateBanner()
+    client = connect(assume_protocol=ProtocolFlags.parse("5.1-MIB"))
+    await client.subscribe(["a", "b"]).synced()
+    await gen.sleep(2)
+    assert asked(device) == ["a,b auto"] and asked(device, "sensor-list") == [""]
 
 
 # Several clients, and others who sample

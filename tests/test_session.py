@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from katcp_tornado import DeviceDisconnected, LineTooLong, Message, ProtocolError, ReplyTooLarge, WriteBufferFull
 from katcp_tornado.codec import RawMessage
 from katcp_tornado.protocol import V4, ProtocolFlags
-from katcp_tornado.session import GREETING_LINE, GREETING_TOTAL, MAX_TEXT, MAX_VERSIONS, MAX_WORDS, Session
+from katcp_tornado.session import CROWD, GREETING_LINE, GREETING_TOTAL, MAX_TEXT, MAX_VERSIONS, MAX_WORDS, Session
 from katcp_tornado.stats import Counters
 
 V5 = b"#version-connect katcp-protocol 5.1-MIB\n"
@@ -35,9 +35,13 @@ class Entry:
         self.reply: Optional[Message] = None
         self.error: Optional[BaseException] = None
         self.abandoned = False
+        self.watched = False
 
     def done(self) -> bool:
         return self.abandoned or self.reply is not None or self.error is not None
+
+    def watch(self) -> None:
+        self.watched = True
 
     def answer(self, raw: RawMessage) -> None:
         assert not self.done()
@@ -337,6 +341,68 @@ def test_an_abandoned_request_with_an_id_leaves_nothing() -> None:
     assert entry.reply is None
 
 
+def test_the_reply_of_one_that_was_given_up_without_a_word_is_dropped() -> None:
+    owner = connected()
+    entry, other = owner.request("help"), owner.request("help")
+    entry.abandoned = True
+    owner.session.receive(b"#help[1] x\n!help[1] ok late\n!help[2] ok\n")
+    assert (owner.counters.unmatched_replies, owner.counters.replies) == (2, 1)
+    assert entry.reply is None and entry.informs == []
+    assert other.reply is not None
+    assert list(owner.session.pending()) == []
+
+
+@pytest.mark.parametrize("alive", [0, 1, 5, 40])
+def test_those_that_were_given_up_without_a_word_do_not_pile_up(alive: int) -> None:
+    owner = connected()
+    kept = [owner.request("hold") for _ in range(alive)]
+    most = 0
+    for _ in range(1000):
+        owner.request("help").abandoned = True
+        most = max(most, len(list(owner.session.pending())))
+    assert most <= alive + alive + CROWD + 1
+    assert [entry for entry in owner.session.pending() if not entry.done()] == kept
+    for entry in kept:
+        owner.session.receive(b"!hold[%d] ok\n" % entry.mid)
+        assert entry.reply is not None
+
+
+def test_looking_for_them_costs_each_request_a_bounded_share() -> None:
+    looked = 0
+
+    class Counted(Entry):
+        def done(self) -> bool:
+            nonlocal looked
+            looked += 1
+            return super().done()
+
+    owner = connected()
+    for _ in range(500):
+        owner.session.send(Counted("hold"), [])
+    looked = 0
+    for _ in range(1000):
+        owner.session.send(Counted("help"), [])
+    assert looked <= 2 * 1000
+
+
+def test_one_of_an_earlier_conversation_is_not_taken_for_one_of_this() -> None:
+    earlier, owner = connected().request("help"), connected()
+    entry = owner.request("help")
+    assert entry.mid == earlier.mid
+    earlier.abandoned = True
+    assert owner.session.abandon(earlier) is False
+    assert list(owner.session.pending()) == [entry]
+
+
+def test_whom_the_session_wants_to_be_told_of() -> None:
+    """Without ids another request waits for this one; with ids nobody does."""
+    assert connected(NO_IDS).request("help").watched
+    assert not connected().request("help").watched
+    assumed = Owner()
+    assumed.session.assume(ProtocolFlags(5, 0, frozenset("I")))
+    assert assumed.request("help").watched  # there may be no ids after all
+
+
 def test_ids_wrap_and_skip_those_in_use() -> None:
     owner = connected()
     held = owner.request("hold")
@@ -380,6 +446,20 @@ def test_a_late_reply_never_goes_to_another_request() -> None:
     owner.session.receive(b"!echo ok 2\n!echo ok 3\n")
     assert (str(second.reply), str(third.reply)) == ("!echo ok 2", "!echo ok 3")
     assert second.informs == []
+
+
+def test_given_up_in_the_queue_and_its_turn_comes_before_the_word() -> None:
+    owner = connected(NO_IDS, max_queue=30)
+    first, second = owner.request("echo", b"1"), owner.request("echo", b"2" * 20)
+    second.abandoned = True
+    owner.session.receive(b"!echo ok 1\n")
+    assert first.reply is not None
+    assert owner.sent == [b"?echo 1\n"]
+    assert owner.session.abandon(second) is False
+    assert list(owner.session.pending()) == []
+    third, fourth = owner.request("echo", b"3"), owner.request("echo", b"4" * 20)  # its bytes have been given back
+    owner.session.receive(b"!echo ok 3\n!echo ok 4\n")
+    assert third.reply is not None and fourth.reply is not None
 
 
 def test_abandoned_before_it_was_sent() -> None:

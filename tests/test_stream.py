@@ -1,5 +1,6 @@
 """Streams, plain and encrypted, over real sockets: what is read, what is sent, and how they end."""
 
+import asyncio
 import gc
 import os
 import socket
@@ -621,6 +622,27 @@ async def test_a_write_to_a_peer_that_has_reset_with_much_to_read(io_loop, conne
     assert reader.data == there
     (error,) = reader.ends
     assert isinstance(error, ConnectionError), "a reset is no plain end of file"
+
+
+@pytest.mark.gen_test
+async def test_what_there_is_after_a_write_error_is_read_in_turns(io_loop, connect):
+    reader, peer = connect()
+    await io_loop.idle()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * CHUNK)
+    for _ in range(16):
+        peer.send(os.urandom(CHUNK))
+    reset(peer)
+    there = reader.stream.socket.recv(MIB, socket.MSG_PEEK)
+    assert len(there) > 2 * CHUNK
+    reader.stream.send(b"too late", True)
+    turns = 0
+    while not reader.ends:
+        before = len(reader.chunks)
+        await asyncio.sleep(0)  # one turn
+        turns += 1
+        assert len(reader.chunks) <= before + 2  # by the loop, and by us
+        assert turns < 1000
+    assert reader.data == there
 
 
 @pytest.mark.gen_test

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Callable, Optional
 
 import pytest
 from tornado import gen
 
 from katcp_tornado.testing import VirtualTimeLoop
-from katcp_tornado.timers import STALL, Timer
+from katcp_tornado.timers import STALL, Timer, clock
 
 
 def hold_up(io_loop: VirtualTimeLoop, seconds: float) -> None:
@@ -40,6 +41,21 @@ class Fixture:
 @pytest.fixture
 def it(io_loop: VirtualTimeLoop) -> Fixture:
     return Fixture(io_loop)
+
+
+@pytest.mark.gen_test
+async def test_the_clock_of_a_loop(io_loop: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's clock where the loop only asks that; otherwise whatever the loop says."""
+    assert clock(io_loop.asyncio_loop)() == io_loop.now
+    await gen.sleep(5)
+    assert clock(io_loop.asyncio_loop)() == io_loop.now == 5
+    plain = asyncio.SelectorEventLoop()
+    try:
+        assert clock(plain) is time.monotonic
+        monkeypatch.setattr(plain, "time", lambda: 7.0)
+        assert clock(plain)() == 7.0
+    finally:
+        plain.close()
 
 
 @pytest.mark.gen_test

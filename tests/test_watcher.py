@@ -328,6 +328,41 @@ async def test_names_that_cannot_be_given(device, client, watch, caplog, rename,
     assert not any("left out" in record.message for record in caplog.records), "that is said once"
 
 
+@pytest.mark.parametrize("change", ["sensor", "sensor-list"])
+@pytest.mark.gen_test
+async def test_a_name_becomes_free(io_loop, device, client, watch, change):
+    """Then it goes to the first of those that were left out because of it."""
+    add_sensors(device, "cd")
+    watcher = watch(rename=lambda name: "d" if name == "d" else "same")
+    await watcher.synced()
+    assert {name: sensor.info.name for name, sensor in watcher.sensors.items()} == {"same": "a", "d": "d"}
+    for gone, now in [("d", "a"), ("a", "b"), ("c", "b"), ("b", None)]:
+        watcher.take()
+        device.remove_sensor(gone)
+        device.inform_all("interface-changed", *(["sensor", gone, "removed"] if change == "sensor" else [change]))
+        await io_loop.idle()
+        assert {name: sensor.info.name for name, sensor in watcher.sensors.items()} == ({"same": now} if now else {})
+        assert sampled(device) == ({now: "auto"} if now else {})
+        assert watcher.state is SYNCED
+        if now == gone == "b":
+            assert "(-same +same)" in watcher.take()
+    assert watcher._mirror._left_out == watcher._mirror._unwanted == {}
+
+
+@pytest.mark.gen_test
+async def test_a_name_becomes_free_as_the_filter_does_not_want_its_sensor_any_more(io_loop, device, watch):
+    watcher = watch(rename=lambda name: "same", filter=lambda info: info.type_name == "integer")
+    await watcher.synced()
+    watcher.take()
+    device.add_sensor("a", "string", "text", notify=True)
+    await io_loop.idle()
+    assert watcher.take() == "SYNCING (-same +same) (same=1) SYNCED"
+    assert watcher.sensors["same"].info.name == "b" and sampled(device) == {"b": "auto"}
+    device.add_sensor("a", "integer", 7, notify=True)
+    await io_loop.idle()
+    assert sampled(device) == {"b": "auto"}
+
+
 # Changes
 
 
@@ -735,6 +770,41 @@ async def test_the_second_of_two_keeps_its_sensors_when_the_first_closes_the_cli
     assert list(second.sensors) == ["a", "b"]
     assert second.lines[-1] == "CLOSED" and second.flaws == []
     first.flaws.clear()  # who closes the client within a batch hears the end of it there
+
+
+@pytest.mark.parametrize("change", [("sensor", "c", "added"), ("sensor-list",)])
+@pytest.mark.gen_test
+async def test_one_removes_the_other(io_loop, device, client, watch, change):
+    """Which then is told nothing, and asked nothing either."""
+
+    class Remover(Watcher):
+        def sensor_added(self, name, info):
+            super().sensor_added(name, info)
+            if name == "c":
+                client.remove_sensor_watcher(second)
+
+    seen = []
+    first, second = watch(Remover), watch(filter=lambda info: seen.append(info.name) or True)
+    await gen.multi([first.synced(), second.synced()])
+    device.add_sensor("c", "integer", 2)
+    device.inform_all("interface-changed", *change)
+    await io_loop.idle()
+    assert list(first.sensors) == ["a", "b", "c"] and second.sensors == {}
+    assert seen == ["a", "b"]
+
+
+@pytest.mark.gen_test
+async def test_a_rename_that_removes_the_watcher(io_loop, device, client, watch):
+    def rename(name):
+        client.remove_sensor_watcher(watcher)
+        return name
+
+    watcher = watch(rename=rename)
+    await client.wait_connected()
+    await io_loop.idle()
+    assert watcher.sensors == {} and sampled(device) == {}
+    assert client._sampling._items == {}
+    watcher.flaws.clear()  # that was within a batch
 
 
 @pytest.mark.parametrize("hook", [*HOOKS, "sensor_removed"])
