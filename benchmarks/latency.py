@@ -5,6 +5,8 @@ so many ``#sensor-status`` a second, each of which goes to a typed callback. The
 
 The second is how long one received chunk, which is the most that is dispatched in one turn of the loop, keeps the
 loop to itself: full of lines of one kind, with callbacks that do nothing. So this is the library's own share.
+
+The third is the longest turn of the loop while many sensors are being mirrored. Both are CPU time.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -24,13 +27,16 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
+import harness
 from server import BANNER, STATUS
 
-from katcp_tornado import Client, Timestamp
+from katcp_tornado import Backoff, Client, SensorWatcher, Timestamp
 from katcp_tornado.stream import CHUNK
 
 SECONDS = 8.0
 RATES = (0, 10_000, 50_000)  # informs a second
+SENSORS = (1000, 10_000)
+TURNS = ("a SensorWatcher, from nothing to synced", "the link is lost", "connected again, to synced")
 
 
 # The device
@@ -130,13 +136,14 @@ async def chunks(port: int) -> list[dict[str, Any]]:
             for _ in range(20):
                 session = client._link.session
                 assert session is not None
-                entry = client.request("hold") if request else None
-                data = memoryview((line % entry.mid if entry else line) * (CHUNK // len(line)))  # type: ignore[attr-defined]
+                future = client.request("hold") if request else None
+                full = line % next(session.pending()).mid if request else line
+                data = memoryview(full * (CHUNK // len(full)))
                 start = time.process_time()
                 session.receive(data)
                 times.append((time.process_time() - start) * 1e3)
-                if entry is not None:
-                    await entry
+                if future is not None:
+                    await future
             rows.append(
                 {
                     "title": title,
@@ -149,14 +156,51 @@ async def chunks(port: int) -> list[dict[str, Any]]:
     return rows
 
 
+async def turns(port: int, count: int) -> list[dict[str, Any]]:
+    """The third table."""
+    longest: dict[str, float] = dict.fromkeys(TURNS, 0.0)
+    phase, began = TURNS[0], time.process_time()
+
+    def tick() -> None:
+        nonlocal phase, began
+        now = time.process_time()
+        longest[phase] = max(longest[phase], (now - began) * 1e3)
+        began = now
+        if phase == TURNS[1] and not client.is_connected:
+            phase = TURNS[2]
+        asyncio.get_running_loop().call_soon(tick)
+
+    async with await Client.connect("127.0.0.1", port, backoff=Backoff(first=0.2, stable=0)) as client:
+        await client.request("sensors", count)
+        watcher = SensorWatcher(client)
+        tick()
+        longest[phase] = 0.0
+        client.add_sensor_watcher(watcher)
+        await watcher.synced()
+        phase = TURNS[1]
+        with contextlib.suppress(ConnectionError):
+            await client.request("drop")
+        await client.wait_connected()
+        await watcher.synced()
+        assert len(watcher.sensors) == count
+    return [{"title": title, "sensors": count, "longest": longest[title]} for title in TURNS]
+
+
 def measure(quick: bool) -> dict[str, Any]:
-    """Both tables."""
+    """All tables."""
     result: dict[str, Any] = {"requests": [], "chunk": CHUNK}
     for rate in RATES:
         with running(rate) as port:
             result["requests"].append(asyncio.run(requests(port, rate, SECONDS / 4 if quick else SECONDS)))
     with running(0) as port:
         result["chunks"] = asyncio.run(chunks(port))
+    result["turns"] = []
+    with harness.server() as port:
+        for count in SENSORS:
+            again = [asyncio.run(turns(port, count)) for _ in range(1 if quick else 5)]
+            for rows in zip(*again):
+                times = [row.pop("longest") for row in rows]
+                result["turns"].append({**rows[0], "least": min(times), "median": statistics.median(times)})
     return result
 
 
@@ -168,6 +212,7 @@ def main() -> None:
     if args.device is not None:
         asyncio.run(device(args.device))
     else:
+        logging.getLogger().addHandler(logging.NullHandler())  # links are lost on purpose
         print(json.dumps(measure(args.quick)))
 
 

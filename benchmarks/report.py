@@ -21,6 +21,7 @@ from typing import Any, Callable
 import floor
 import growth
 import harness
+import instructions
 import run
 import tables
 from harness import HERE, PUBLIC
@@ -76,6 +77,13 @@ def latency(port: int, args: argparse.Namespace) -> tuple[Any, list[dict[str, An
     return harness.run(command, harness.environment("inner")), []
 
 
+def counted(port: int, args: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
+    """Instructions, where there is a Valgrind."""
+    if not instructions.available():
+        return {"failure": "there is no Valgrind"}, []
+    return {"rows": instructions.measure(port, args.quick)}, []
+
+
 def katcp(port: int, args: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
     """katcp-python, in its own interpreter, and ours, in turn; only a failure if there is no such interpreter."""
     if not args.katcp_python or not Path(args.katcp_python).exists():
@@ -101,6 +109,7 @@ PARTS: dict[str, Callable[[int, argparse.Namespace], tuple[Any, list[dict[str, A
     "floor": above_floor,
     "growth": growing,
     "profile": profile,
+    "instructions": counted,
     "katcp": katcp,
 }
 

@@ -41,6 +41,9 @@ def of(figures: dict[str, Any]) -> dict[str, list[list[str]]]:
     if "latency" in figures:
         result["latency"] = _latency(figures["latency"]["figures"])
         result["chunk"] = _chunk(figures["latency"]["figures"])
+        result["turns"] = _turns(figures["latency"]["figures"])
+    if "instructions" in figures:
+        result["instructions"] = _instructions(figures["instructions"]["figures"])
     if "katcp" in figures:
         result["katcp"] = _katcp(figures["katcp"])
     return result
@@ -143,6 +146,22 @@ def _chunk(figures: dict[str, Any]) -> list[list[str]]:
     for row in figures["chunks"]:
         times = [f"{row[name]:.2f}" for name in ("least", "median", "longest")]
         lines.append([row["title"], f"{row['messages']:,}", *times])
+    return lines
+
+
+def _turns(figures: dict[str, Any]) -> list[list[str]]:
+    head = ["the longest turn of the loop", "sensors", "least of five, ms", "median, ms"]
+    times = [[f"{row[name]:.1f}" for name in ("least", "median")] for row in figures["turns"]]
+    return [head, *([row["title"], f"{row['sensors']:,}", *cells] for row, cells in zip(figures["turns"], times))]
+
+
+def _instructions(figures: dict[str, Any]) -> list[list[str]]:
+    if "failure" in figures:
+        return [["per operation", "instructions"], ["not counted", figures["failure"]]]
+    lines = [["instructions per operation", "floor", "ours", "aiokatcp", "ours / aiokatcp"]]
+    for row in figures["rows"]:
+        counts = [f"{row[who]:,.0f}" if who in row else "" for who in (FLOOR, OURS, THEIRS)]
+        lines.append([TITLES[row["workload"]], *counts, f"{row[OURS] / row[THEIRS]:.2f}"])
     return lines
 
 
