@@ -171,7 +171,10 @@ class Dial:
                 self._errors[_name(address)] = exc
                 continue
             self._trying[sock] = address
-            self._selector.add_writer(sock.fileno(), self._answered, sock)
+            if _is_connected(sock):  # as it is at once on this machine: that the loop watches it would cost more
+                self._loop.call_soon(self._answered, sock)
+                return
+            self._selector.add_writer(sock.fileno(), self._writable, sock)
             if self._queue:
                 self._stagger = self._loop.call_later(STAGGER, self._try_next)
             return
@@ -203,9 +206,14 @@ class Dial:
             for option in _OPTIONS:
                 sock.setsockopt(*option)
 
-    def _answered(self, sock: socket.socket) -> None:
-        address = self._trying.pop(sock)
+    def _writable(self, sock: socket.socket) -> None:
         self._selector.remove_writer(sock.fileno())
+        self._answered(sock)
+
+    def _answered(self, sock: socket.socket) -> None:
+        if sock not in self._trying:  # it was given up a moment ago
+            return
+        address = self._trying.pop(sock)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error == 0 and _connected_to_itself(sock, address):
             error = errno.ECONNREFUSED
@@ -280,6 +288,14 @@ def _name(address: Any) -> str:
 
 def _os_error(number: int) -> OSError:
     return OSError(number, os.strerror(number))  # Python picks the class: ConnectionRefusedError ...
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def _connected_to_itself(sock: socket.socket, address: Any) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tornado import gen
 from tornado.netutil import Resolver
 
-from katcp_tornado import AddressErrors, ConnectTimeout
+from katcp_tornado import AddressErrors, ConnectTimeout, dialer
 from katcp_tornado.dialer import STAGGER, Dial, interleave
 
 FDS = Path("/proc/self/fd")
@@ -28,6 +28,16 @@ V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 def fds():
     return len(os.listdir(FDS))
+
+
+either_way = pytest.mark.parametrize("at_once", [True, False], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def at_once(request, monkeypatch):
+    """Whether a socket of this machine is seen to be connected at once; otherwise the loop watches it, as others."""
+    if not getattr(request, "param", True):
+        monkeypatch.setattr(dialer, "_is_connected", lambda sock: False)
 
 
 class Names(Resolver):
@@ -176,6 +186,7 @@ def accepted(listener, sock):
 # One address
 
 
+@either_way
 @pytest.mark.gen_test
 @pytest.mark.parametrize("family", [V4, V6], ids=["IPv4", "IPv6"])
 async def test_it_connects(io_loop, dialing, peers, family):
@@ -337,6 +348,7 @@ async def test_many_black_holes(io_loop, dialing, peers):
     assert io_loop.now == pytest.approx(4 * 0.25)
 
 
+@either_way
 @pytest.mark.gen_test
 @pytest.mark.skipif(not FDS.is_dir(), reason="counts descriptors as Linux does")
 async def test_the_losers_are_closed(io_loop, dialing, peers):
@@ -575,6 +587,7 @@ async def test_a_connect_that_fails_at_once_is_told_in_a_turn_of_its_own(io_loop
     assert isinstance(result.future.result()[1], OSError)
 
 
+@either_way
 @pytest.mark.gen_test
 @pytest.mark.skipif(not FDS.is_dir(), reason="counts descriptors as Linux does")
 @pytest.mark.parametrize("when", [None, 0.0, 0.1, 1.0, 1.1, 1.3, 1.6, 1.75, 3.0])
@@ -597,6 +610,7 @@ async def test_cancelled_at_any_step(io_loop, dialing, peers, when):
     assert sum(not handle.cancelled() for handle in io_loop.asyncio_loop._scheduled) == 0
 
 
+@either_way
 @pytest.mark.gen_test
 @pytest.mark.skipif(not FDS.is_dir(), reason="counts descriptors as Linux does")
 async def test_cancelled_turn_by_turn(io_loop, dialing, peers):
@@ -629,6 +643,7 @@ async def test_cancelled_before_the_answer_is_told(io_loop, dialing):
     assert result.calls == 0
 
 
+@either_way
 @pytest.mark.gen_test
 async def test_cancelled_by_the_answer_itself(io_loop, dialing, peers):
     """Whoever is called may cancel; it is over anyway."""
@@ -654,6 +669,7 @@ async def test_never_started(io_loop, dialing, peers):
     await gen.sleep(10)
 
 
+@either_way
 @pytest.mark.gen_test
 @pytest.mark.skipif(not FDS.is_dir(), reason="counts descriptors as Linux does")
 async def test_nothing_is_left_behind(io_loop, dialing, peers):

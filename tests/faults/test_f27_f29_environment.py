@@ -277,14 +277,16 @@ async def test_f29_a_socket_that_cannot_be_used(monkeypatch, device, witnessed, 
     await witness.client.wait_connected()
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.gen_test
-async def test_f29_the_loop_cannot_watch_one_more(monkeypatch, io_loop, device, witnessed):
-    # epoll has a limit of its own.
+async def test_f29_the_loop_cannot_watch_one_more(monkeypatch, io_loop, device, witnessed, at_once):
+    # epoll has a limit of its own. A socket that is connected at once is watched only when it is to be read.
     def full(fd, *args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(io_loop.asyncio_loop, "add_writer", full)
+        patch.setattr("katcp_tornado.dialer._is_connected", lambda sock: at_once)
+        patch.setattr(io_loop.asyncio_loop, "add_reader" if at_once else "add_writer", full)
         witness = witnessed(device.host, device.port)
         await gen.sleep(100)
     assert [exc.errno for exc in witness.failures] == [errno.ENOSPC] * 8
