@@ -222,6 +222,8 @@ class Ledger:
             return
         unsent, self._unsent = self._unsent, {}
         for request in unsent:
+            if request.done():  # cancelled a moment ago
+                continue
             try:
                 session.send(request, self._encode(request.arguments))
             except WriteBufferFull as exc:

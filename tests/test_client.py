@@ -996,6 +996,22 @@ async def test_whatever_the_caller_does_to_a_future(
     gc.collect()
 
 
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
+@pytest.mark.gen_test
+async def test_cancelled_just_before_it_is_sent(
+    protocol: str, device: FakeDevice, connect: Callable[..., Client], io_loop: IOLoop
+) -> None:
+    device.protocol = protocol
+    client = connect()
+    future = client.request("echo", wait_connected=True)
+    client.add_connected_callback(lambda: asyncio.get_running_loop().call_soon(future.cancel))
+    await client.wait_connected()
+    await io_loop.idle()  # type: ignore[attr-defined]
+    assert future.cancelled()
+    assert device.count("echo") == 0
+    assert list(client._link.ledger._pending()) == []
+
+
 def asyncio_delta(seconds: float) -> Any:
     return dt.timedelta(seconds=seconds)
 
