@@ -106,8 +106,8 @@ class Request:
     """A request, from the call to its reply: an entry of a table, and the Future that the caller holds.
 
     It is not that Future itself: asyncio has a shortcut for awaiting a Future of its own kind, and without it a
-    request would cost a twelfth more. So a Future that was cancelled is found when its entry is looked at, which
-    is when the reply comes, or the deadline; where that is not soon enough, `watch` it.
+    request would cost a fifteenth more. So a Future that was cancelled is found when its entry is looked at: when
+    the reply comes, or the deadline, or when a few more have gathered. Where that is not soon enough, `watch` it.
     """
 
     __slots__ = (
