@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import inspect
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -70,6 +71,13 @@ def _trap(item: pytest.Item) -> str:
     elif inspect.isasyncgenfunction(function):
         return "gen_test on an async generator would not run it; use await, not yield"
     return ""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """In the background of a shell SIGINT is ignored, and what is started here would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -275,16 +275,7 @@ def test_unclosed(served):
     assert not thread.is_alive()
 
 
-@pytest.fixture
-def interruptible():
-    """In the background of a shell SIGINT is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no such signals")
-@pytest.mark.usefixtures("interruptible")
 def test_interrupted(client, served):
     asked = Asked()
     served.do(lambda device: device.on_request("echo", asked))

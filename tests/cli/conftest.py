@@ -11,10 +11,7 @@ import pytest
 
 from katcp_tornado.cli.terminal import Output
 
-# A process that is started in the background of a shell would inherit that SIGINT is ignored.
 LAUNCHER = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from katcp_tornado.cli import main
 main()
 """
