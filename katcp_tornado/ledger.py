@@ -106,7 +106,9 @@ class Ledger:
         else:
             request.refuse(self._not_connected(name))
         deadline, deadlines = request.deadline, self._deadlines
-        if deadline is not None and deadline < deadlines.due and not request.done():
+        if deadline is None:
+            request.watch()  # no deadline would come upon it when it is given up
+        elif deadline < deadlines.due and not request.done():
             deadlines.watch(deadline)
         return request
 

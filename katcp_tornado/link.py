@@ -270,7 +270,6 @@ class Link:
                 self.session.repeat(probe)
                 return
             probe.future.cancel()
-            self.ledger.abandon(probe)
         self._probe = self.ledger.request("watchdog", (), timeout=None, raw=True)
 
     def dead(self) -> None:

@@ -107,7 +107,8 @@ class Request:
 
     It is not that Future itself: asyncio has a shortcut for awaiting a Future of its own kind, and without it a
     request would cost a fifteenth more. So a Future that was cancelled is found when its entry is looked at: when
-    the reply comes, or the deadline, or when a few more have gathered. Where that is not soon enough, `watch` it.
+    something comes for it, or its deadline, or when a few more have gathered. Where that is not soon enough, or there
+    is no deadline, `watch` it.
     """
 
     __slots__ = (

@@ -293,8 +293,9 @@ class Session:
                     entry = None
                 if entry is None:
                     self._asynchronous(raw)
-                elif entry.done():  # in quarantine
+                elif entry.done():  # in quarantine, or it was given up: with an id, what it holds can go
                     counters.unmatched_replies += 1
+                    by_mid.pop(mid, None)  # type: ignore[arg-type]
                 elif entry.on_inform is not None:
                     self._owner.call(entry.on_inform, wrap(raw))
                 else:

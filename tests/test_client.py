@@ -1012,6 +1012,25 @@ async def test_cancelled_just_before_it_is_sent(
     assert list(client._link.ledger._pending()) == []
 
 
+@pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
+@pytest.mark.gen_test
+async def test_without_a_deadline_it_is_let_go_of_at_once(
+    protocol: str, device: FakeDevice, connect: Callable[..., Client], io_loop: IOLoop
+) -> None:
+    device.protocol = protocol
+    client = connect(drain_timeout=5)
+    await client.wait_connected()
+    device.on_request("echo", Silent())
+    future = client.request("echo", timeout=None)
+    await io_loop.idle()  # type: ignore[attr-defined]
+    future.cancel()
+    await io_loop.idle()  # type: ignore[attr-defined]
+    pending = list(client._link.ledger._pending())
+    assert len(pending) == ("I" not in protocol)  # in quarantine
+    await gen.sleep(6)
+    assert client.stats.disconnects == ({} if "I" in protocol else {"DrainTimeout": 1})
+
+
 def asyncio_delta(seconds: float) -> Any:
     return dt.timedelta(seconds=seconds)
 

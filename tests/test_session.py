@@ -352,6 +352,18 @@ def test_the_reply_of_one_that_was_given_up_without_a_word_is_dropped() -> None:
     assert list(owner.session.pending()) == []
 
 
+def test_an_inform_for_one_that_was_given_up_without_a_word_lets_go_of_what_it_holds() -> None:
+    owner = connected()
+    entry = owner.request("help")
+    owner.session.receive(b"#help[1] x\n")
+    assert len(entry.informs) == 1
+    entry.abandoned = True
+    owner.session.receive(b"#help[1] y\n")
+    assert list(owner.session.pending()) == []
+    owner.session.receive(b"#help[1] z\n!help[1] ok 3\n")
+    assert owner.counters.unmatched_replies == 3 and len(entry.informs) == 1
+
+
 @pytest.mark.parametrize("alive", [0, 1, 5, 40])
 def test_those_that_were_given_up_without_a_word_do_not_pile_up(alive: int) -> None:
     owner = connected()
