@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
+from tornado import util
 from tornado.ioloop import PeriodicCallback
+from tornado.queues import Queue
 
 from .. import (
     Backoff,
@@ -66,7 +69,7 @@ async def demonstrate(output: Output) -> ExitCode:
                 await demo.run()
             demo.check(client.state is State.CLOSED, "the client is closed")
             demo.check(not log.errors, "no errors in the library's log")
-    except (StepFailed, KatcpError, OSError, asyncio.TimeoutError) as exc:
+    except (StepFailed, KatcpError, OSError) as exc:
         what = str(exc) if isinstance(exc, StepFailed) else describe(exc)
         complain(f'demo: failed in "{screen.section}": {what}')
         return ExitCode.REFUSED
@@ -104,7 +107,7 @@ class _Demo:
         self.connected = 0
         self.disconnected = 0
         self.outage = 0.0
-        self.failures: asyncio.Queue[BaseException] = asyncio.Queue()
+        self.failures: Queue[BaseException] = Queue()
         self.causes: list[BaseException] = []
         self.readings: list[float] = []
 
@@ -215,7 +218,7 @@ class _Demo:
             "The device goes away",
             "It resets its connections and closes its port, in the middle of a request.",
         )
-        in_flight = self.client.request("sleep", 60)
+        in_flight = self.client.request("sleep", 60, timeout=PATIENCE)
         self.screen.line("request", "?sleep 60")
         await asyncio.sleep(PAUSE)
         self.check(self.device.count("sleep") == 1 and not in_flight.done(), "the device works on ?sleep")
@@ -224,7 +227,7 @@ class _Demo:
         self.device.kill()
 
         try:
-            await asyncio.wait_for(in_flight, PATIENCE)
+            await in_flight
         except ConnectionLost as exc:
             self.screen.line("raised", describe(exc))
             self.check(exc.sent, "the exception says that ?sleep may have been executed")
@@ -253,7 +256,7 @@ class _Demo:
         waits = self.client.request("add", 20, 22, wait_connected=True)
 
         for number in range(1, REFUSALS + 1):
-            cause = await asyncio.wait_for(self.failures.get(), PATIENCE)
+            cause = await self.failure()
             self.check(isinstance(cause, ConnectionRefusedError), f"attempt {number} while away is refused")
         return waits
 
@@ -267,7 +270,7 @@ class _Demo:
         self.device.start()
         self.screen.line("device", f"listens on {self.device.address}")
 
-        cause = await asyncio.wait_for(self.failures.get(), PATIENCE)
+        cause = await self.failure()
         self.check(
             isinstance(cause, HandshakeTimeout),
             f"the client reaches the device, which is silent; but: {describe(cause)}",
@@ -280,7 +283,7 @@ class _Demo:
         await self.client.wait_connected(timeout=PATIENCE)
         self.check(self.connected == 2, "the client is connected for the second time")
 
-        arguments, _ = await asyncio.wait_for(waits, PATIENCE)
+        arguments, _ = await waits
         self.screen.line("reply", f"{Message.reply('add', 'ok', *arguments)}, to the request that has waited")
         self.check(arguments == [b"42"], "20 + 22 is 42")
 
@@ -317,6 +320,13 @@ class _Demo:
         informs = f", after {len(reply.informs)} informs" if reply.informs else ""
         self.screen.line("reply", f"{Message.reply(name, 'ok', *reply.arguments)}{informs}")
         return reply
+
+    async def failure(self) -> BaseException:
+        """Wait for the next attempt to fail."""
+        try:
+            return await self.failures.get(timedelta(seconds=PATIENCE))
+        except util.TimeoutError:
+            raise StepFailed(f"no attempt has failed within {PATIENCE:g} s") from None
 
     async def updates(self, count: int) -> None:
         """Wait for so many updates of the sensor."""

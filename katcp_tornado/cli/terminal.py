@@ -7,6 +7,7 @@ import contextlib
 import enum
 import io
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from typing import Any, Callable, NoReturn, Optional, TextIO
@@ -90,6 +91,7 @@ def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
     async def run_it() -> ExitCode:
         task = asyncio.current_task()
         assert task is not None
+        _let_sigint_cancel(task)
         output = Output(sys.stdout, task.cancel)
         try:
             code = await command(output)
@@ -105,9 +107,20 @@ def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
 
     try:
         code = asyncio.run(run_it())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         code = ExitCode.INTERRUPTED
     sys.exit(code)
+
+
+def _let_sigint_cancel(task: asyncio.Task[Any]) -> None:
+    """Let Ctrl-C cancel the command between two callbacks, as `asyncio.run` does from Python 3.11 on.
+
+    A KeyboardInterrupt comes anywhere: in the middle of a library's callback, or of the one that would wake the
+    command up to end it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and neither ignored nor asyncio's own
+        with contextlib.suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
 
 
 def complain(text: str) -> None:

@@ -1,0 +1,45 @@
+"""What the commands share."""
+
+import asyncio
+import signal
+
+import pytest
+
+from katcp_tornado.cli.terminal import ExitCode, run
+
+
+def test_ctrl_c_waits_until_a_callback_is_over():
+    reached = []
+
+    async def command(output):
+        signal.raise_signal(signal.SIGINT)
+        reached.append("the end of this callback")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            reached.append("the way out")
+
+    with pytest.raises(SystemExit) as caught:
+        run(command)
+    assert caught.value.code == ExitCode.INTERRUPTED
+    assert reached == ["the end of this callback", "the way out"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture
+def ignored():
+    """As for what a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored(ignored):
+    async def command(output):
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0.01)
+        return ExitCode.OK
+
+    with pytest.raises(SystemExit) as caught:
+        run(command)
+    assert caught.value.code == ExitCode.OK
