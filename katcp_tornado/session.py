@@ -160,7 +160,7 @@ class Session:
         assert self.protocol is not None, "no request before the protocol version is known"
         if self._ids:
             by_mid, counters = self._by_mid, self._counters
-            if len(by_mid) >= self._crowd:
+            if len(by_mid) >= self._crowd and not self._assumed:
                 self._thin_out()
             mid = self._next_mid
             while mid in by_mid:

@@ -736,6 +736,21 @@ def test_given_up_while_the_version_was_only_assumed() -> None:
     assert owner.counters.unmatched_replies == 2
 
 
+def test_given_up_a_moment_ago_among_many_while_the_version_was_only_assumed() -> None:
+    """Its owner has not yet said so, and others are sent: its reply may come without an id all the same."""
+    owner = Owner()
+    owner.session.assume(ProtocolFlags(5, 0, frozenset("I")))
+    others = [owner.request("hold") for _ in range(CROWD - 1)]
+    first = owner.request("echo")
+    first.abandoned = True
+    second = owner.request("echo")
+    assert owner.session.abandon(first) is True
+    owner.session.receive(NO_IDS + b"!hold ok\n" * len(others) + b"!echo ok first\n!echo ok second\n")
+    assert str(second.reply) == "!echo ok second"
+    assert all(entry.reply is not None for entry in others)
+    assert owner.counters.unmatched_replies == 1
+
+
 def test_ids_that_were_assumed_rightly_leave_nothing() -> None:
     owner = Owner()
     owner.session.assume(ProtocolFlags(5, 0, frozenset("I")))
