@@ -1374,7 +1374,7 @@ class Life(RuleBasedStateMachine):
         if asked.what == "nonsense":
             assert b"unknown request nonsense" in arguments
         elif int(arguments[-1]) in self.device.unordered & self.device.mistaken:
-            # It was wrongly taken for a device with ids, and so was asked several things of one name at a time. A device
+            # It was wrongly taken for a device with ids, and so was asked several things of one name at a time. One
             # without ids must answer them in order, and this one did not: nobody can tell one reply from another.
             seen["nobody can tell"] += 1
             return
