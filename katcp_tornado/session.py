@@ -160,7 +160,7 @@ class Session:
         assert self.protocol is not None, "no request before the protocol version is known"
         if self._ids:
             by_mid, counters = self._by_mid, self._counters
-            if len(by_mid) >= self._crowd and not self._assumed:
+            if len(by_mid) >= self._crowd:
                 self._thin_out()
             mid = self._next_mid
             while mid in by_mid:
@@ -181,8 +181,8 @@ class Session:
 
     def _thin_out(self) -> None:
         """Forget those that were given up. Rarely, so that each request pays for a bounded share of the looking."""
-        for mid in [mid for mid, entry in self._by_mid.items() if entry.done()]:
-            del self._by_mid[mid]
+        for entry in [entry for entry in self._by_mid.values() if entry.done()]:
+            self.abandon(entry)
         self._crowd = CROWD + 2 * len(self._by_mid)
 
     def _transmit(self, entry: Entry, line: bytes) -> None:
@@ -205,11 +205,14 @@ class Session:
         Returns True if the device still owes a reply that only its name will tell: until that has come, later
         requests of this name wait.
         """
-        if entry.mid is not None and self._by_mid.get(entry.mid) is entry:
-            del self._by_mid[entry.mid]
-            if self._assumed:
-                self._doubtful[entry.mid] = entry
-            return self._assumed
+        mid = entry.mid
+        if mid is not None:
+            if self._by_mid.get(mid) is entry:
+                del self._by_mid[mid]
+                if self._assumed:
+                    self._doubtful[mid] = entry
+            if self._doubtful.get(mid) is entry:
+                return True
         return self._lanes.abandon(entry)
 
     def forget(self, entry: Entry) -> None:
@@ -295,7 +298,7 @@ class Session:
                     self._asynchronous(raw)
                 elif entry.done():  # in quarantine, or it was given up: with an id, what it holds can go
                     counters.unmatched_replies += 1
-                    by_mid.pop(mid, None)  # type: ignore[arg-type]
+                    self.abandon(entry)
                 elif entry.on_inform is not None:
                     self._owner.call(entry.on_inform, wrap(raw))
                 else:

@@ -310,10 +310,9 @@ class Device(FakeDevice):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mischievous = False  # some requests were not treated as the others of their name
-        #: Of the connections without ids, those whose replies need not come in the order of the requests, and those
-        #: by which requests with ids have come all the same.
+        #: The connections whose replies need not come in the order of the requests.
         self.unordered: set[int] = set()
+        #: Those without ids by which requests with ids have come all the same.
         self.mistaken: set[int] = set()
         self.add_request("echo", self._answer)
         self.add_request("refuse", self._refuse)
@@ -324,16 +323,16 @@ class Device(FakeDevice):
 
     def take_fault(self, name: str) -> Optional[Behaviour]:
         fault = super().take_fault(name)
-        self.mischievous = self.mischievous or fault is not None
+        if fault is not None:
+            self.unordered.update(connection.number for connection in self.connections)
         return fault
 
     def _answer(self, context: RequestContext, message: Message, seconds: float = 0.0) -> list[Any]:
         connection = context.connection
-        if "I" not in connection.protocol.flags:
-            if seconds or self.mischievous or type(connection.behaviour) not in HONEST:
-                self.unordered.add(connection.number)
-            if message.mid is not None:
-                self.mistaken.add(connection.number)
+        if seconds or type(connection.behaviour) not in HONEST:
+            self.unordered.add(connection.number)
+        if message.mid is not None and "I" not in connection.protocol.flags:
+            self.mistaken.add(connection.number)
         return [*message.arguments[-1:], connection.number]
 
     def _refuse(self, context: RequestContext, message: Message) -> None:
@@ -1065,9 +1064,11 @@ class Life(RuleBasedStateMachine):
         if self.client._link.options.drain_timeout is None:  # what is not answered blocks that link for good
             same = False
         spoken = self.client.protocol
-        if connection is not None and spoken is not None:  # it may have claimed to speak what it does not
-            same = same and spoken.major == connection.protocol.major
-            same = same and spoken.flags | {"M"} == connection.protocol.flags | {"M"}
+        if connection is not None and spoken is not None:
+            speaks = connection.protocol
+            if (spoken.major, spoken.flags | {"M"}) != (speaks.major, speaks.flags | {"M"}):  # it has lied
+                assert self.dirty or assumed is not None or type(connection.behaviour) not in HONEST
+                same = False
         if not same or connection is None or type(connection.behaviour) not in HONEST or connection._paused:
             device.drop_all()
         else:
@@ -1215,9 +1216,7 @@ class Life(RuleBasedStateMachine):
         session = link.session
         if session is not None:
             assert session.alive
-            kept = [entry for entry in session._by_mid.values() if entry.done()]  # they were cancelled
-            assert session._assumed or len(kept) <= session._crowd
-            assert not any(entry.given_up for entry in kept)  # type: ignore[attr-defined]
+            assert len(session._by_mid) <= session._crowd  # of those that were cancelled, so few are kept
             for lane in session._lanes.by_name.values():
                 first, *others = lane
                 assert first.sent
@@ -1373,17 +1372,16 @@ class Life(RuleBasedStateMachine):
         informs = informs if not asked.on_inform else asked.heard
         if asked.what == "nonsense":
             assert b"unknown request nonsense" in arguments
-        elif int(arguments[-1]) in self.device.unordered & self.device.mistaken:
+        elif asked.generation is not None:
+            self.came_by(self.generation_of[asked.token], int(arguments[-1]), asked)
+        assert all(message.name == asked.what for message in informs)
+        if asked.what != "nonsense" and int(arguments[-1]) in self.device.unordered & self.device.mistaken:
             # It was wrongly taken for a device with ids, and so was asked several things of one name at a time. One
             # without ids must answer them in order, and this one did not: nobody can tell one reply from another.
             seen["nobody can tell"] += 1
             return
-        else:
-            assert arguments[-2] == asked.token
-            if asked.generation is not None:
-                self.came_by(self.generation_of[asked.token], int(arguments[-1]), asked)
+        assert asked.what == "nonsense" or arguments[-2] == asked.token
         numbers = [int(message.arguments[0]) for message in informs]
-        assert all(message.name == asked.what for message in informs)
         assert all(message.arguments[1] == asked.token for message in informs)
         assert numbers == sorted(set(numbers))
         if not self.dirty and numbers:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from tornado import util
+from tornado import gen, util
 from tornado.ioloop import PeriodicCallback
 from tornado.queues import Queue
 
@@ -34,6 +34,8 @@ from ..errors import describe
 from ..testing import FakeDevice, Silent
 from .screen import Screen, ScreenHandler
 from .terminal import ExitCode, Output, complain
+
+T = TypeVar("T")
 
 SENSOR = "temperature"
 #: Seconds between two changes of the sensor.
@@ -218,7 +220,7 @@ class _Demo:
             "The device goes away",
             "It resets its connections and closes its port, in the middle of a request.",
         )
-        in_flight = self.client.request("sleep", 60, timeout=PATIENCE)
+        in_flight = self.client.request("sleep", 60)
         self.screen.line("request", "?sleep 60")
         await asyncio.sleep(PAUSE)
         self.check(self.device.count("sleep") == 1 and not in_flight.done(), "the device works on ?sleep")
@@ -227,7 +229,7 @@ class _Demo:
         self.device.kill()
 
         try:
-            await in_flight
+            await self.within_patience(in_flight, "?sleep has not failed")
         except ConnectionLost as exc:
             self.screen.line("raised", describe(exc))
             self.check(exc.sent, "the exception says that ?sleep may have been executed")
@@ -256,7 +258,7 @@ class _Demo:
         waits = self.client.request("add", 20, 22, wait_connected=True)
 
         for number in range(1, REFUSALS + 1):
-            cause = await self.failure()
+            cause = await self.within_patience(self.failures.get(), "no attempt has failed")
             self.check(isinstance(cause, ConnectionRefusedError), f"attempt {number} while away is refused")
         return waits
 
@@ -270,7 +272,7 @@ class _Demo:
         self.device.start()
         self.screen.line("device", f"listens on {self.device.address}")
 
-        cause = await self.failure()
+        cause = await self.within_patience(self.failures.get(), "no attempt has failed")
         self.check(
             isinstance(cause, HandshakeTimeout),
             f"the client reaches the device, which is silent; but: {describe(cause)}",
@@ -283,7 +285,7 @@ class _Demo:
         await self.client.wait_connected(timeout=PATIENCE)
         self.check(self.connected == 2, "the client is connected for the second time")
 
-        arguments, _ = await waits
+        arguments, _ = await self.within_patience(waits, "the request that has waited is not answered")
         self.screen.line("reply", f"{Message.reply('add', 'ok', *arguments)}, to the request that has waited")
         self.check(arguments == [b"42"], "20 + 22 is 42")
 
@@ -321,12 +323,13 @@ class _Demo:
         self.screen.line("reply", f"{Message.reply(name, 'ok', *reply.arguments)}{informs}")
         return reply
 
-    async def failure(self) -> BaseException:
-        """Wait for the next attempt to fail."""
+    async def within_patience(self, awaited: Awaitable[T], late: str) -> T:
+        """Wait, but not for long. (`asyncio.wait_for` may swallow a Ctrl-C that comes together with the result.)"""
         try:
-            return await self.failures.get(timedelta(seconds=PATIENCE))
+            result: T = await gen.with_timeout(timedelta(seconds=PATIENCE), awaited, quiet_exceptions=KatcpError)
         except util.TimeoutError:
-            raise StepFailed(f"no attempt has failed within {PATIENCE:g} s") from None
+            raise StepFailed(f"{late} within {PATIENCE:g} s") from None
+        return result
 
     async def updates(self, count: int) -> None:
         """Wait for so many updates of the sensor."""
