@@ -1,4 +1,4 @@
-"""What the reports have in common: one processor, one server, a fresh process for each measurement."""
+"""Common parts of the reports: one processor, one server, a fresh process for each measurement."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def work(contender: str, workload: str, port: int, *options: str) -> dict[str, A
     """One measurement by one fresh worker. Raises `WorkerFailed`."""
     library, codec = CONTENDERS[contender]
     command = [sys.executable, str(HERE / "worker.py"), library, workload, str(port), *options]
-    result = run(command, environment(codec))
+    result: dict[str, Any] = run(command, environment(codec))
     if codec and result["versions"]["codec"] != codec:
         raise WorkerFailed(f"the codec's {codec} interface is not there")
     return result
@@ -100,7 +100,7 @@ def machine() -> str:
 
 
 def header(processor: int | None, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a report on these measurements says about itself."""
+    """Introduction of a report on these measurements."""
     versions: dict[str, str] = {}
     for result in results:
         versions.update(result["versions"])

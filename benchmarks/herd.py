@@ -57,7 +57,7 @@ def flapping(seconds: float = 0.0) -> Server:
 
 
 class Policy(Protocol):
-    """How one client waits. It is made when a link is lost that had been stable."""
+    """Waiting policy of one client. It is made when a link is lost that had been stable."""
 
     def failed(self) -> float:
         """An attempt has failed: seconds until the next one."""
@@ -160,7 +160,7 @@ def most(times: list[float], window: float) -> int:
 
 
 class Return(NamedTuple):
-    """What a server sees that was away, from the moment when it is back."""
+    """Load on a server that was away, from the moment when it is back."""
 
     #: The most attempts in any 100 ms, and in any second.
     per_100ms: int
@@ -189,11 +189,11 @@ def returning(make_policy: MakePolicy, seconds: float, *, seed: int = 0, clients
 def worst(results: Iterable[Return]) -> Return:
     """The worst of each figure."""
     *figures, back = zip(*results)
-    return Return(*map(max, figures), min(back))
+    return Return(*map(max, figures), back=min(back))  # type: ignore[misc]
 
 
 def hits(make_policy: MakePolicy, *, lives: float = 0.0, seed: int = 0) -> int:
-    """How many attempts one client makes in `FLAPPING` seconds, if the device loses it again and again."""
+    """Number of attempts that one client makes in `FLAPPING` seconds, if the device loses it again and again."""
     policy = make_policy(random.Random(seed))
     return sum(1 for _ in attempts_of(policy, flapping(lives), FLAPPING))
 

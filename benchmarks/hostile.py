@@ -1,4 +1,4 @@
-"""What a hostile peer can cost: CPU time, how long it holds up the loop at a time, and memory.
+"""Cost of a hostile peer: CPU time, how long it holds up the loop at a time, and memory.
 
 Each attack is made by a thread of this process, which plays bytes, on a client in a fresh process.
 """
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Optional
 import harness
 
 from katcp_tornado import Client, KatcpError
-from katcp_tornado.stream import Stream
+from katcp_tornado.transport.stream import Stream
 
 GREETING = b"#version-connect katcp-protocol 5.1-MIB\n"
 MB = 1024**2
@@ -30,7 +30,7 @@ TIMEOUT = 60.0
 
 
 class Attack(NamedTuple):
-    """What the peer sends."""
+    """Bytes that the peer sends."""
 
     title: str
     greeting: bytes
@@ -102,7 +102,7 @@ async def suffer(port: int) -> dict[str, Any]:
     client = Client("127.0.0.1", 9, auto_reconnect=False)
     with contextlib.suppress(KatcpError, OSError):
         await client.wait_connected()
-    Stream.read_from_fd = timed_read  # type: ignore[method-assign]
+    Stream.read_from_fd = timed_read  # type: ignore[method-assign, assignment]
     before = peak()
     client = Client("127.0.0.1", port, auto_reconnect=False)
     began = time.process_time()

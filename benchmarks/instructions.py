@@ -1,4 +1,4 @@
-"""How many instructions an operation takes in user space, counted by Valgrind. Part of report.py.
+"""Instructions that an operation takes in user space, counted by Valgrind. Part of report.py.
 
 That is not its time: the system's share is missing, and an instruction that waits for memory counts as much as any
 other. But it is the same whoever else is using the machine, to a few in a thousand, so it tells small differences.
@@ -21,7 +21,7 @@ COUNTED = {"request": (200, 1200), "connect": (20, 80), "in-flight": (1000, 3000
 
 
 def available() -> bool:
-    """Whether there is a Valgrind."""
+    """True if there is a Valgrind."""
     return shutil.which("valgrind") is not None
 
 

@@ -13,7 +13,7 @@ import statistics
 import sys
 from typing import Any, Callable
 
-import katcp
+import katcp  # type: ignore[import-not-found, unused-ignore]
 import tornado
 from measuring import HOST, PARTS, Meter
 from tornado import gen

@@ -1,4 +1,4 @@
-"""How long others wait while informs pour in: for a reply, and for the loop. Part of report.py.
+"""Waiting times of others while informs pour in: for a reply, and for the loop. Part of report.py.
 
 The first table is the time of one request after the other, in milliseconds of the wall clock, while the device sends
 so many ``#sensor-status`` a second, each of which goes to a typed callback. The device is a process of its own.
@@ -33,7 +33,7 @@ import harness
 from server import BANNER, STATUS
 
 from katcp_tornado import Backoff, Client, SensorWatcher, Timestamp
-from katcp_tornado.stream import CHUNK
+from katcp_tornado.transport.stream import CHUNK
 
 SECONDS = 8.0
 RATES = (0, 10_000, 50_000)  # informs a second
@@ -205,7 +205,7 @@ async def turns(port: int, count: int) -> list[dict[str, Any]]:
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """All tables."""
+    """The tables."""
     result: dict[str, Any] = {"requests": [], "chunk": CHUNK}
     for rate in RATES:
         with running(rate) as port:

@@ -1,4 +1,4 @@
-"""What a process of the benchmarks may use."""
+"""Limits of the processes of the benchmarks."""
 
 
 def raise_open_files() -> None:

@@ -1,4 +1,4 @@
-"""What the workloads are made of: a meter, a setting, connections."""
+"""Parts of the workloads: a meter, a setting, connections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Meter:
 
 
 class Reading(NamedTuple):
-    """What was measured, in seconds (or bytes) per operation."""
+    """A measurement, in seconds (or bytes) per operation."""
 
     operations: int
     mean: float
@@ -38,7 +38,7 @@ class Reading(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a workload is run with."""
+    """Setting of a workload."""
 
     library: Any  # the module: both have `Client` and `Timestamp`
     port: int
@@ -69,7 +69,7 @@ async def connect(setting: Setting, **options: Any) -> Any:
 
 
 async def connect_many(setting: Setting, count: int) -> list[Any]:
-    """So many connected clients, made a few at a time."""
+    """Connected clients, made a few at a time."""
     clients: list[Any] = []
     while len(clients) < count:
         batch = min(50, count - len(clients))

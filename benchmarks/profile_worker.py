@@ -41,7 +41,7 @@ PARTS = {
     ),
     "codec": (r"/katcp_tornado/|/katcp_codec", r"arser\.append\(|RawMessage\(|raw\.(mtype|name|mid|arguments)\b"),
     "stream": (r"/katcp_tornado/(stream|dialer|lookup)\.py", ""),
-    "session": (r"/katcp_tornado/(session|lanes|protocol|codec)\.py", ""),
+    "session": (r"/katcp_tornado/(session|queues|protocol|codec)\.py", ""),
     "requests": (
         r"/katcp_tornado/(client|link|ledger|requests|message|options|stats|timers|backoff|watchdog)\.py",
         "",

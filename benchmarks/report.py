@@ -1,4 +1,4 @@
-"""All of it: measures everything, and writes docs/benchmarks. ``tox -e bench`` runs this.
+"""Measures everything, and writes docs/benchmarks. ``tox -e bench`` runs this.
 
 The figures go to ``figures.json``, from which the documentation draws its plots, and to tables. The ratio table is
 that of the last two runs of this program, since two of them say more than one. With ``--quick`` nothing is written,
@@ -71,7 +71,7 @@ def profile(port: int, args: argparse.Namespace) -> tuple[Any, list[dict[str, An
 
 
 def latency(port: int, args: argparse.Namespace) -> tuple[Any, list[dict[str, Any]]]:
-    """How long others wait; on all processors, with a device of its own."""
+    """Waiting times of others; on all processors, with a device of its own."""
     harness.progress("latency")
     command = [sys.executable, str(HERE / "latency.py"), *(["--quick"] if args.quick else [])]
     return harness.run(command, harness.environment("inner")), []

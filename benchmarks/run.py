@@ -74,7 +74,7 @@ class Round:
         return list(results.values())
 
     def figures(self) -> dict[str, Any]:
-        """What came of it, in the unit of the row; *contenders* without any if nothing did."""
+        """Result of a row, in its unit; *contenders* without any if nothing did."""
         row = self.row
         result: dict[str, Any] = {"workload": row.workload, "title": row.title, "unit": row.unit, "bar": row.bar}
         result["failure"] = self.failure
@@ -122,7 +122,7 @@ def cells(figures: dict[str, Any], name: str) -> list[str]:
 
 
 def runs_of(args: argparse.Namespace) -> int:
-    """How many runs the command line asks for."""
+    """Number of runs that the command line asks for."""
     return args.runs or (1 if args.quick else 7)
 
 

@@ -27,11 +27,10 @@ async def restore(setting: Setting) -> Reading:
     """The sensors of a SensorWatcher, from the loss of the link to all of them synced again."""
 
     async def work(rounds: int) -> None:
-        nonlocal lost
         for _ in range(rounds):
-            lost = asyncio.get_running_loop().create_future()
+            lost.clear()
             dropped = asyncio.ensure_future(client.request("drop"))
-            await lost
+            await lost.wait()
             await asyncio.gather(dropped, return_exceptions=True)
             await wait_synced(setting, watcher)
 
@@ -40,12 +39,11 @@ async def restore(setting: Setting) -> Reading:
     # To our client, a link lost at once is a failure, and the delays would grow; they cost no CPU, but time.
     options = {"backoff": setting.library.Backoff(first=0.1, stable=0)} if ours else {}
     client = await connect(setting, **options)
-    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    client.add_disconnected_callback(lambda: lost.set_result(None))
+    lost = asyncio.Event()
+    client.add_disconnected_callback(lost.set)
     watcher = await synced(setting, client)
     reading = await setting.measure(work, setting.size)
     assert len(watcher.sensors) == setting.size
-    lost = asyncio.get_running_loop().create_future()
     await close(client)
     return reading
 

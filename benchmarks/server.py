@@ -43,7 +43,7 @@ STATUS = b"#sensor-status 1234567890.123456 1 some-sensor nominal 12345\n"
 
 @functools.lru_cache(maxsize=8)
 def statuses(count: int) -> bytes:
-    """So many lines of ``#sensor-status``."""
+    """Sends lines of ``#sensor-status``."""
     return STATUS * count
 
 
@@ -72,7 +72,7 @@ def readings(names: list[bytes]) -> bytes:
 
 
 def updates(count: int) -> bytes:
-    """So many ``#sensor-status``, of one sensor after the other."""
+    """Sends ``#sensor-status``, of one sensor after the other."""
     names = sensor_names(Device.sensors)
     return readings((names * (count // len(names) + 1))[:count])
 

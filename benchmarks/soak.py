@@ -31,6 +31,7 @@ from typing import Any, Callable, NamedTuple
 
 import harness
 import tornado
+import tornado.util
 from tornado import gen
 from tornado.iostream import StreamClosedError
 from tornado.process import Subprocess
@@ -339,11 +340,11 @@ class Soak:
             )
 
     async def run(self) -> None:
-        """All of it."""
+        """Runs everything."""
         await gen.multi([self.break_things(), self.sample(), self.progress(), *(self.work() for _ in range(WORKERS))])
 
     async def check(self) -> list[tuple[str, str, bool]]:
-        """What must hold at the end: what, the figures, whether."""
+        """Conditions that must hold at the end: text, figures, result."""
         report = await self.device.order("report")
         executed = bytes.fromhex(await self.device.order("executed")).ljust(self.made, b"\0")[: self.made]
         sent = self.client.stats.requests
@@ -377,7 +378,7 @@ def resident() -> float:
 
 
 def descriptors() -> int:
-    """How many descriptors this process has open; 0 where the system does not tell."""
+    """Number of descriptors that this process has open; 0 where the system does not tell."""
     try:
         return len(os.listdir("/proc/self/fd"))
     except OSError:
@@ -385,7 +386,7 @@ def descriptors() -> int:
 
 
 async def left_behind(client: Client, before: int) -> list[tuple[str, str, bool]]:
-    """What is left when the client is closed."""
+    """Remains after the client was closed."""
     client.close()
     await client.wait_closed(timeout=1.0)
     await gen.sleep(0.1)
@@ -452,7 +453,7 @@ def main() -> int:
     gc.freeze()
     try:
         return asyncio.run(soak(args, watch))
-    except (gen.TimeoutError, StreamClosedError) as exc:
+    except (tornado.util.TimeoutError, StreamClosedError) as exc:
         print(f"The device has gone, or does not come: {exc!r}")
         return 1
 

@@ -26,7 +26,7 @@ import sys
 import zlib
 from typing import Any
 
-from tornado.concurrent import Future
+from tornado.concurrent import Future, future_set_result_unless_cancelled
 from tornado.ioloop import IOLoop
 
 from katcp_tornado import Message
@@ -60,7 +60,7 @@ class Mute(Behaviour):
 
 
 class Books:
-    """What the device has executed."""
+    """Requests that the device has executed."""
 
     def __init__(self, device: FakeDevice) -> None:
         self._device = device
@@ -70,7 +70,7 @@ class Books:
             device.request(name)(getattr(self, f"_{name}"))
 
     def count(self) -> int:
-        """All requests that were executed, the watchdog's too."""
+        """Requests that were executed, the watchdog's too."""
         self._count += len(self._device.received)
         self._device.received.clear()
         return self._count
@@ -99,7 +99,7 @@ class Books:
     def _slow(self, context: RequestContext, message: Message) -> Future[Any]:
         serial = self._enter(message)
         future: Future[Any] = Future()
-        context.connection.call_later(float(message.arguments[1]), lambda: future.done() or future.set_result([serial]))
+        context.connection.call_later(float(message.arguments[1]), future_set_result_unless_cancelled, future, [serial])
         return future
 
     def _refuse(self, context: RequestContext, message: Message) -> None:
@@ -107,7 +107,7 @@ class Books:
 
 
 class Orders:
-    """What can be ordered: each method of a public name."""
+    """Orders that the device takes: each method of a public name."""
 
     def __init__(self, device: FakeDevice, proxy: FaultProxy, books: Books) -> None:
         self._device = device

@@ -50,7 +50,7 @@ def of(figures: dict[str, Any]) -> dict[str, list[list[str]]]:
 
 
 def machine(figures: dict[str, Any]) -> str:
-    """What was measured where and when, as a list."""
+    """Place and time of the measurement, as a list."""
     measured = [(part, each) for part, found in figures.items() for each in (found if part == "ratios" else [found])]
     measured.sort(key=lambda pair: pair[1]["time"])
     versions: dict[str, str] = {}

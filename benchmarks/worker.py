@@ -60,7 +60,7 @@ WORKLOADS: dict[str, Workload] = {
 
 
 def describe(library: str) -> dict[str, str]:
-    """What is measured, for the header of a report."""
+    """Versions of what is measured, for the header of a report."""
     result = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
     if library == FLOOR:
         return result
@@ -68,7 +68,7 @@ def describe(library: str) -> dict[str, str]:
     for package in ("tornado", "katcp-codec") if library == OURS else ("katcp-codec",):
         result[package] = importlib.metadata.version(package)
     if library == OURS:
-        result["codec"] = "inner" if importlib.import_module(OURS + ".codec").INNER else "public"
+        result["codec"] = "inner" if importlib.import_module(OURS + ".wire.codec").INNER else "public"
     return result
 
 
@@ -94,7 +94,7 @@ def measure(library: str, name: str, port: int, options: argparse.Namespace, met
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """How much to measure."""
+    """Amount to measure."""
     parser.add_argument("--amount", type=int, help="operations to measure (default: the workload's own)")
     parser.add_argument("--size", type=int, help="clients, pending requests, bytes (default: the workload's own)")
     parser.add_argument("--parts", type=int, help="parts to measure it in (default: the workload's own)")

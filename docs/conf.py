@@ -28,6 +28,7 @@ extensions = [
     "bench_plots",
     "command_help",
     "herd_plots",
+    "house",
     "state_diagram",
 ]
 exclude_patterns = ["_build", "_ext", "examples"]
@@ -56,6 +57,7 @@ ELSEWHERE = {
     "asyncio.Future": PYTHON + "asyncio-future.html#asyncio.Future",
     "enum.Enum": PYTHON + "enum.html#enum.Enum",
     "ipaddress.IPv4Address": PYTHON + "ipaddress.html#ipaddress.IPv4Address",
+    "concurrent.futures.Future": PYTHON + "concurrent.futures.html#concurrent.futures.Future",
     "ipaddress.IPv6Address": PYTHON + "ipaddress.html#ipaddress.IPv6Address",
     "logging.Logger": PYTHON + "logging.html#logging.Logger",
     "numbers.Integral": PYTHON + "numbers.html#numbers.Integral",
@@ -76,14 +78,17 @@ ELSEWHERE = {
     "tornado.iostream.IOStream": TORNADO + "iostream.html#tornado.iostream.IOStream",
     "tornado.iostream.IOStream.set_nodelay": TORNADO + "iostream.html#tornado.iostream.BaseIOStream.set_nodelay",
     "tornado.netutil.Resolver": TORNADO + "netutil.html#tornado.netutil.Resolver",
+    "tornado.web.Application": TORNADO + "web.html#tornado.web.Application",
+    "tornado.httputil.HTTPServerRequest": TORNADO + "httputil.html#tornado.httputil.HTTPServerRequest",
     "tornado.tcpserver.TCPServer": TORNADO + "tcpserver.html#tornado.tcpserver.TCPServer",
 }
 # Types in signatures that every reader knows, or that only type checkers care for.
 PLAIN = re.compile(
     r"(typing\.|collections\.abc\.)?"
     r"(int|float|str|bytes|bytearray|memoryview|bool|dict|list|tuple|frozenset|object|type|None|Any|Optional|Union"
-    r"|Callable|Awaitable|Iterable|Iterator|Mapping|TracebackType)|(typing_extensions\.)?Self|C|T|types\.TracebackType"
-    r"|tornado\.concurrent\.Future|Arguments|Handler"
+    r"|Callable|Awaitable|Iterable|Iterator|Mapping|TracebackType)|(typing_extensions\.)?Self|C|T"
+    r"|types\.TracebackType|Connecting|ClientOptions|(katcp_tornado\.groups(\.reply)?\.)?R|katcp_codec\._lib\.Message|tornado\.concurrent\.Future"
+    r"|Arguments|Handler"
 )
 EXCEPTIONS = {name for name in vars(builtins) if re.search(r"(Error|Exception|Warning|Interrupt)$", name)}
 

@@ -1,7 +1,12 @@
 """A KATCP client for Tornado that keeps its connection."""
 
-from .backoff import Backoff
 from .client import Client
+from .connection.backoff import Backoff
+from .connection.requests import Reply
+from .connection.states import State
+from .connection.stats import Failure, Stats
+from .device import Device
+from .device_logs import forward_logs
 from .errors import (
     AddressErrors,
     ClientClosed,
@@ -16,6 +21,7 @@ from .errors import (
     LineTooLong,
     NotConnected,
     ProtocolError,
+    QuorumNotReached,
     ReplyTooLarge,
     RequestTimeout,
     SensorNotFound,
@@ -24,18 +30,15 @@ from .errors import (
     WatchdogTimeout,
     WriteBufferFull,
 )
-from .logs import forward_logs
-from .message import Message, MessageType
-from .protocol import ProtocolFlags
-from .requests import Reply
-from .sensor_types import Reading, SensorInfo, SensorStatus
-from .states import State
-from .stats import Failure, Stats
-from .subscriptions import Subscription
-from .values import Address, Timestamp, decode, encode, register_type
-from .watcher import Sensor, SensorWatcher, SyncState
-
-__version__ = "0.1.0"
+from .groups import ClientGroup, GroupReply
+from .sensors.mirror import Sensor
+from .sensors.subscription import Subscription
+from .sensors.types import Reading, SensorInfo, SensorStatus
+from .sensors.watcher import SensorWatcher, SyncState
+from .version import __version__ as __version__
+from .wire.message import Message, MessageType
+from .wire.values import Address, Timestamp, decode, encode, register_type
+from .wire.version import ProtocolFlags
 
 __all__ = [
     "Address",
@@ -43,12 +46,15 @@ __all__ = [
     "Backoff",
     "Client",
     "ClientClosed",
+    "ClientGroup",
     "ConnectTimeout",
     "ConnectionLost",
+    "Device",
     "DeviceDisconnected",
     "DrainTimeout",
     "FailReply",
     "Failure",
+    "GroupReply",
     "HandshakeTimeout",
     "InvalidReply",
     "KatcpError",
@@ -58,6 +64,7 @@ __all__ = [
     "NotConnected",
     "ProtocolError",
     "ProtocolFlags",
+    "QuorumNotReached",
     "Reading",
     "Reply",
     "ReplyTooLarge",

@@ -14,6 +14,7 @@
      |    +-- LineTooLong                               a line over the limit
      +-- SensorNotFound       (LookupError)             the device has no such sensor
      +-- SensorValueError     (ValueError)              a sensor has no valid value
+     +-- QuorumNotReached                               too few members of a group have answered
      +-- DeviceDisconnected   (ConnectionResetError)    #disconnect, or end of file
      +-- AddressErrors                                  what went wrong with each address of a host
      +-- timeouts (TimeoutError, and tornado.util.TimeoutError)
@@ -37,15 +38,20 @@ from typing import TYPE_CHECKING, Any, Optional
 from tornado.util import TimeoutError as _TornadoTimeoutError
 
 if TYPE_CHECKING:
-    from .message import Message
+    from .wire.message import Message
 
 
-#: So many characters of a text are shown in logs and messages.
+#: Most bytes of the text of an error or a log line, as UTF-8: foreign text is cut to this before it is escaped.
 SHOWN = 1000
+#: Most bytes or characters of a single value that an error quotes.
+QUOTED = 100
 
 
 class KatcpError(Exception):
-    """Base of every exception that this library makes."""
+    """Base of every exception that this library makes. Its text is less than 1 KiB long."""
+
+    def __str__(self) -> str:
+        return shorten(super().__str__())
 
 
 class NotConnected(KatcpError, BrokenPipeError):
@@ -93,7 +99,7 @@ class ReplyTooLarge(KatcpError):
 
 
 class _Refusal(KatcpError):
-    """A reply that is not ``ok``. ``str()`` is the device's own message."""
+    """A reply that is not ``ok``. ``str()`` is the beginning of the device's own message, 1000 bytes at most."""
 
     sent = True
 
@@ -105,7 +111,10 @@ class _Refusal(KatcpError):
         self.informs = informs
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return shorten(str(self.args[0]))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class FailReply(_Refusal):
@@ -122,6 +131,20 @@ class SensorNotFound(KatcpError, LookupError):
 
 class SensorValueError(KatcpError, ValueError):
     """The sensor has no valid value now, or what the device sent is none of its type."""
+
+
+class QuorumNotReached(KatcpError):
+    """Too few members of a group have given a result.
+
+    :ivar reply: the `.GroupReply`.
+    """
+
+    def __init__(self, text: str, reply: Any) -> None:
+        super().__init__(text, reply)
+        self.reply = reply
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ProtocolError(KatcpError, ValueError):
@@ -151,7 +174,7 @@ class DeviceDisconnected(KatcpError, ConnectionResetError):
 
 
 class AddressErrors(KatcpError):
-    """What went wrong with each address of a host: the ``__cause__`` of a failed attempt.
+    """Errors of all addresses of a host: the ``__cause__`` of a failed attempt.
 
     ``errors`` maps each address, as text, to its exception.
     """
@@ -161,7 +184,12 @@ class AddressErrors(KatcpError):
         self.errors = errors
 
     def __str__(self) -> str:
-        return "; ".join(f"{address}: {describe(exc)}" for address, exc in self.errors.items())
+        some = list(self.errors.items())[:10]
+        text = "; ".join(f"{address}: {describe(exc)}" for address, exc in some)
+        return shorten(text + f"; and {len(self.errors) - 10} more" * (len(self.errors) > 10))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 # Since Python 3.11 tornado.util.TimeoutError is the builtin; naming one class twice as a base fails.
@@ -211,23 +239,58 @@ class WaitTimeout(_Timeout):
     """The client did not come into the awaited state in time; ``__cause__`` is its `~.Client.last_exc`."""
 
 
-def one_line(text: str) -> str:
-    """The text on one line of a sensible length, everything that is not printable escaped.
+def shorten(text: str, most: int = SHOWN, count: Optional[int] = None) -> str:
+    """The text, or as much of its beginning as *most* bytes of UTF-8 can hold, and its length.
 
-    What a device sent may hold anything, and any amount of it.
+    :arg count: the length to name, if *text* was cut already.
     """
+    length = len(text) if count is None else count
+    if length <= most // 4 or (length <= most and len(text.encode("utf-8", "surrogatepass")) <= most):
+        return text
+    suffix = f"... ({length} characters)"
+    room = most - len(suffix)
+    shown = text[:room]
+    while True:
+        size = len(shown.encode("utf-8", "surrogatepass"))
+        if size <= room:
+            return shown + suffix
+        shown = shown[: len(shown) * room // size]
+
+
+def one_line(text: str) -> str:
+    """The text on one line of a sensible length; all that is not printable is escaped."""
+    if len(text) <= SHOWN and text.isprintable():
+        return shorten(text)
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:SHOWN])
-    return shown if len(text) <= SHOWN else f"{shown}... ({len(text)} characters)"
+    return shorten(shown, count=max(len(text), len(shown)))
+
+
+def as_text(raw: bytes) -> str:
+    """The text of bytes that a person reads: UTF-8, what is not as an escape; of a long one, the beginning."""
+    if len(raw) <= 4 * SHOWN:
+        return raw.decode("utf-8", "backslashreplace")
+    return f"{raw[: 4 * SHOWN].decode('utf-8', 'backslashreplace')}... ({len(raw)} bytes)"
+
+
+def quoted(value: object) -> str:
+    """The `repr` of a value for the text of an error, made of its beginning only if it is long."""
+    if isinstance(value, (bytes, bytearray, str)) and len(value) > QUOTED:
+        unit = "characters" if isinstance(value, str) else "bytes"
+        return f"{value[:QUOTED]!r}... ({len(value)} {unit})"
+    try:
+        return shorten(repr(value), QUOTED * 2)
+    except ValueError:  # Python prints no integer of more than some thousand digits
+        return f"<{type(value).__name__} of too many digits>"
 
 
 def describe(exc: Optional[BaseException]) -> str:
-    """One line of text for a log: the kind of the error, its message, and the addresses it came from."""
+    """An error on one line, for a log: its class, its message, and the errors of the addresses that led to it."""
     if exc is None:
         return "no error"
-    message = str(exc)
+    message = str(exc)[: 2 * SHOWN]
     text = one_line(f"{type(exc).__name__}: {message}" if message else type(exc).__name__)
     if isinstance(exc.__cause__, AddressErrors):
-        text += one_line(f" ({exc.__cause__})")
+        text = one_line(f"{text} ({exc.__cause__})")
     return text
 
 
@@ -247,3 +310,8 @@ def own_copy(exc: BaseException) -> BaseException:
     other.__cause__ = exc.__cause__
     other.__suppress_context__ = exc.__suppress_context__
     return other
+
+
+def refuse_copy(thing: object, protocol: object) -> Any:
+    """The ``__reduce_ex__`` of what holds a connection: raises `TypeError`, as sockets do."""
+    raise TypeError(f"a {type(thing).__name__} cannot be copied or pickled")

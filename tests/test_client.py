@@ -751,7 +751,7 @@ async def test_wait_inform(device: FakeDevice, connect: Callable[..., Client]) -
     with pytest.raises(ClientClosed):
         await client.wait_inform("tick")
     await gen.sleep(0)
-    assert client._link.listeners.informs == {4: {}, 5: {}}
+    assert client._link.callbacks.informs == {4: {}, 5: {}}
     with pytest.raises(ValueError):
         client.wait_inform("no name")
     with pytest.raises(TypeError):
@@ -962,7 +962,7 @@ async def test_cancelled_at_the_deadline(device: FakeDevice, connect: Callable[.
     device.on_request("echo", Silent())
     first = client.request("echo", timeout=3)
     loop = asyncio.get_running_loop()
-    due = client._link.ledger._deadlines.due
+    due = client._link.deadlines.due
     loop.call_at(due - 0.5e-9, first.cancel)  # less than the clock can tell: in the same turn of the loop, but before
     behind = client.request("echo", 2, timeout=60)
     began = io_loop.time()
@@ -983,7 +983,7 @@ async def test_whatever_the_caller_does_to_a_future(
     cancelled = client.request("sleep", 1)
     await gen.sleep(0.5)
     assert cancelled.cancel()
-    forgotten = client.request("fail", "nobody hears this")
+    forgotten = client.request("echo", "nobody hears this")
     del forgotten
     with pytest.raises(gen.TimeoutError):
         await gen.with_timeout(asyncio_delta(2), client.request("sleep", 3), quiet_exceptions=KatcpError)
@@ -991,7 +991,7 @@ async def test_whatever_the_caller_does_to_a_future(
         await asyncio.wait_for(client.request("sleep", 3), 2)
     assert (await client.request("echo", "mine")).arguments == [b"mine"]
     await gen.sleep(10)
-    assert list(client._link.ledger._pending()) == []
+    assert list(client._link._waiting()) == []
     assert (await client.request("echo", 0)).arguments == [b"0"]
     gc.collect()
 
@@ -1009,7 +1009,7 @@ async def test_cancelled_just_before_it_is_sent(
     await io_loop.idle()  # type: ignore[attr-defined]
     assert future.cancelled()
     assert device.count("echo") == 0
-    assert list(client._link.ledger._pending()) == []
+    assert list(client._link._waiting()) == []
 
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
@@ -1025,7 +1025,7 @@ async def test_without_a_deadline_it_is_let_go_of_at_once(
     await io_loop.idle()  # type: ignore[attr-defined]
     future.cancel()
     await io_loop.idle()  # type: ignore[attr-defined]
-    pending = list(client._link.ledger._pending())
+    pending = list(client._link._waiting())
     assert len(pending) == ("I" not in protocol)  # in quarantine
     await gen.sleep(6)
     assert client.stats.disconnects == ({} if "I" in protocol else {"DrainTimeout": 1})

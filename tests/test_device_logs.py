@@ -104,12 +104,22 @@ def test_a_time_that_is_none(client, logger, log, timestamp):
     assert logging.Formatter("%(asctime)s").format(record)
 
 
-@pytest.mark.parametrize("args", [(), ("info", "now", "antenna", "x"), ("info", 1.0)])
-def test_what_is_no_log_message(client, logger, log, caplog, args):
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ((), (logging.INFO, "", "")),
+        (("error",), (logging.ERROR, "", "")),
+        (("ERROR", "now", "antenna", "x"), (logging.ERROR, "antenna", "x")),
+        (("Warning", 1.0), (logging.WARNING, "", "")),
+        (("critical", 1.0, "antenna", "x", "y"), (logging.CRITICAL, "antenna", "x y")),
+        ((b"\xff", 1.0, b"\xff", b"\xff"), (logging.INFO, "\\xff", "\\xff")),
+    ],
+)
+def test_no_line_is_lost(client, logger, log, args, told):
     forward_logs(client, logger)
     log(*args)
-    assert logger.records == []
-    assert "does not fit its callback" in caplog.text
+    (record,) = logger.records
+    assert (record.levelno, record.name.rpartition(".")[2], record.getMessage()) == told
 
 
 def test_what_the_logger_does_not_want(client, logger, log):

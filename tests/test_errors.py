@@ -27,6 +27,7 @@ from katcp_tornado.errors import (
     LineTooLong,
     NotConnected,
     ProtocolError,
+    QuorumNotReached,
     ReplyTooLarge,
     RequestTimeout,
     SensorNotFound,
@@ -36,8 +37,9 @@ from katcp_tornado.errors import (
     WriteBufferFull,
     describe,
     own_copy,
+    quoted,
 )
-from katcp_tornado.message import Message
+from katcp_tornado.wire.message import Message
 
 REPLY = Message.reply("test", "fail", "too hot", mid=7)
 INFORMS = [Message.inform("test", "warm", mid=7)]
@@ -47,6 +49,7 @@ TREE: dict[type[KatcpError], tuple[type[BaseException], ...]] = {
     WriteBufferFull: (),
     ConnectionLost: (ConnectionResetError,),
     ClientClosed: (ConnectionAbortedError,),
+    QuorumNotReached: (),
     ReplyTooLarge: (),
     FailReply: (),
     InvalidReply: (),
@@ -71,6 +74,7 @@ EXAMPLES: list[KatcpError] = [
     ConnectionLost("lost"),
     ClientClosed(),
     ClientClosed("closed", sent=True),
+    QuorumNotReached("quorum", {}),
     ReplyTooLarge("large"),
     FailReply("too hot", REPLY, INFORMS),
     InvalidReply("what?", REPLY, []),
@@ -309,3 +313,42 @@ def test_describe_is_one_line(text: str) -> None:
     # The message of a device, which may hold anything (a traceback, control characters of a terminal).
     described = describe(FailReply(text, REPLY, []))
     assert described.isprintable(), ascii(described)
+
+
+LONG = ["x" * 10**6, "\xff" * 10**6, "\U0001f4a5" * 10**6, "\ud800" * 10**6, "\n" * 10**6]
+
+
+@pytest.mark.parametrize("text", LONG, ids=ascii)
+def test_the_text_of_an_error_is_short(text: str) -> None:
+    fine = ValueError(text)
+    examples = [
+        KatcpError(text),
+        NotConnected(text),
+        RequestTimeout(text),
+        ProtocolError(text),
+        FailReply(text, REPLY, INFORMS * 1000),
+        AddressErrors(dict.fromkeys(map(str, range(1000)), fine)),
+        KatcpError(text, text),
+    ]
+    for exc in examples:
+        assert len(str(exc).encode("utf-8", "surrogatepass")) < 1024
+        assert len(describe(exc).encode("utf-8", "surrogatepass")) < 1024
+    assert len(repr(examples[4])) < 11_000
+    assert describe(fine).isprintable()
+    assert str(KatcpError(text)).startswith(text[:200])
+    assert str(KatcpError(text)).endswith("... (1000000 characters)")
+
+
+@pytest.mark.parametrize("text", ["x" * 1000, "\xff" * 500, "\U0001f4a5" * 250])
+def test_what_fits_is_not_shortened(text: str) -> None:
+    assert str(KatcpError(text)) == text
+    assert str(KatcpError(text + "x")) != text + "x"
+
+
+def test_quoted() -> None:
+    assert quoted(b"\xff") == r"b'\xff'"
+    assert quoted("a\n") == r"'a\n'"
+    assert quoted(b"x" * 101) == f"b'{'x' * 100}'... (101 bytes)"
+    assert quoted("x" * 101) == f"'{'x' * 100}'... (101 characters)"
+    assert quoted(10**5000) == "<int of too many digits>"
+    assert len(quoted(["x" * 10**6])) <= 200

@@ -15,6 +15,7 @@ import contextlib
 import datetime as dt
 import itertools
 import logging
+import math
 import os
 import random
 import select
@@ -62,8 +63,8 @@ from katcp_tornado import (
     WaitTimeout,
     WriteBufferFull,
 )
-from katcp_tornado.link import Link
-from katcp_tornado.states import TRANSITIONS
+from katcp_tornado.connection.link import Link
+from katcp_tornado.connection.states import TRANSITIONS
 from katcp_tornado.testing import (
     Banner,
     Behaviour,
@@ -492,7 +493,7 @@ class Asked:
         self.future = make(self)
         #: Where it waits; None if it was settled at once.
         self.entry: Any = None
-        for entry in client._link.ledger._pending():
+        for entry in client._link._waiting():
             if self.future in (entry, getattr(entry, "future", None)):
                 self.entry = entry
 
@@ -502,6 +503,10 @@ class Asked:
 
     def __repr__(self) -> str:
         return f"<{self.what} {self.token.decode()}>"
+
+
+#: Seconds within which an announced change is known: the brake, a question that is lost, a round of sensors set again.
+SOON = 40.0
 
 
 def in_sync(thing: Any) -> bool:
@@ -544,7 +549,8 @@ class Life(RuleBasedStateMachine):
         self.last_figures: dict[str, Any] = {}
         self.subscriptions: list[Subscription] = []
         self.watchers: list[Mirror] = []
-        self.unsaid: dict[int, set[str]] = {}  # from the number of a connection to what has changed without a word
+        # From the number of a connection to the sensors that have changed, and by when that will be known.
+        self.unsaid: dict[int, dict[str, float]] = {}
         self.small = False  # the client takes no answer of many sensors
         self.quiet = False  # nothing is under way between client and device
 
@@ -757,14 +763,14 @@ class Life(RuleBasedStateMachine):
     def notice(self, name: str, how: str) -> None:
         """Say that a sensor has changed, in one way or another; then it will be known."""
         for connection in self.device.connections:
-            unsaid = self.unsaid.setdefault(connection.number, set())
-            unsaid.add(name)
+            unsaid = self.unsaid.setdefault(connection.number, {})
+            unsaid[name] = math.inf
             if how == "sensor":
                 connection.inform("interface-changed", "sensor", name, "modified")
-                unsaid.discard(name)
+                unsaid[name] = self.loop.time() + SOON
             elif how != "nothing":
                 connection.inform(*how.split())
-                unsaid.clear()
+                unsaid.update(dict.fromkeys(unsaid, self.loop.time() + SOON))
 
     def cancel_one(self, index: int) -> None:
         # Older versions of Tornado log an error when what with_timeout() waits for is cancelled.
@@ -1217,12 +1223,12 @@ class Life(RuleBasedStateMachine):
         if session is not None:
             assert session.alive
             assert len(session._by_mid) <= session._crowd  # of those that were cancelled, so few are kept
-            for lane in session._lanes.by_name.values():
-                first, *others = lane
+            for queue in session._queues.by_name.values():
+                first, *others = queue
                 assert first.sent
-                assert not any(entry.given_up for entry in others if not entry.sent)
-        assert not any(request.given_up for request in link.ledger._unsent)
-        assert not any(waiter.done() for waiter in link.ledger._waiters)
+                assert not any(entry.abandoned for entry in others if not entry.sent)
+        assert not any(request.abandoned for request in link.pending._unsent)
+        assert not any(waiter.done() for waiter in link.waiters._all)
 
     def check_sensors(self) -> None:
         client, session = self.client, self.client._link.session
@@ -1245,7 +1251,8 @@ class Life(RuleBasedStateMachine):
         assert len(names) == len(set(names)), "two ?sensor-sampling for one sensor"
         connection = self.connection()
         if self.quiet and connection is not None and type(connection.behaviour) in HONEST and not self.dirty:
-            self.check_synced(connection, self.unsaid.get(connection.number, set()))
+            unsaid = self.unsaid.get(connection.number, {})
+            self.check_synced(connection, {name for name, known in unsaid.items() if known > self.loop.time()})
 
     def check_synced(self, connection: Connection, unsaid: set[str]) -> None:
         """What is said to be in sync is. Nothing is under way; *unsaid* the device keeps to itself."""
@@ -1311,7 +1318,7 @@ class Life(RuleBasedStateMachine):
         session = link.session
         entries = set(session.pending()) if session is not None else set()
         now = self.loop.time()
-        given_up = [entry for entry in entries if entry.given_up]  # type: ignore[attr-defined]
+        given_up = [entry for entry in entries if entry.abandoned]  # type: ignore[attr-defined]
         self.owed = {entry: self.owed.get(entry, now) for entry in given_up}
         drain = link.options.drain_timeout
         assert drain is None or all(now <= since + drain + LATE for since in self.owed.values())
@@ -1325,7 +1332,7 @@ class Life(RuleBasedStateMachine):
             assert asked.deadline is None or now <= asked.deadline + LATE, asked
             assert asked.client is self.client
             entry = asked.entry
-            assert entry in entries or entry in link.ledger._unsent or entry in link.ledger._waiters, asked
+            assert entry in entries or entry in link.pending._unsent or entry in link.waiters._all, asked
             reached = {"wait_connected": self.client.is_connected, "wait_disconnected": not self.client.is_connected}
             assert not reached.get(asked.what, False), asked
             assert asked.reached is None or not asked.reached(), asked

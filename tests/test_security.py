@@ -29,9 +29,9 @@ from katcp_tornado import (
     NotConnected,
     ProtocolError,
 )
-from katcp_tornado.session import GREETING_LINE, GREETING_TOTAL
-from katcp_tornado.stream import CHUNK
+from katcp_tornado.protocol.session import GREETING_LINE, GREETING_TOTAL
 from katcp_tornado.testing import Banner, Behaviour, Disconnect, FakeDevice, Raw
+from katcp_tornado.transport.stream import CHUNK
 
 DATA = Path(__file__).parent / "data"
 MB = 1024**2

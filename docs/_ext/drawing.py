@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import NamedTuple
 
-from katcp_tornado.states import INITIAL, TRANSITIONS, State
+from katcp_tornado.connection.states import INITIAL, TRANSITIONS, State
 
 MIDDLE = (State.CONNECTING, State.NEGOTIATING, State.CONNECTED)
 LEFT = State.SLEEPING

@@ -147,7 +147,7 @@ class HerdPlot(Directive):
 
 
 class HerdTable(Directive):
-    """What a server sees that comes back, the worst of all seeds."""
+    """Load on a server that comes back, the worst of all seeds."""
 
     def run(self) -> list[nodes.Node]:
         head = ("", "the server was away", "most in any 100 ms", "most in any 1 s", "half are back", "all are back")

@@ -1,6 +1,7 @@
-"""Directives for the states of a client: ``state-diagram`` and ``state-table``.
+"""Directives for the state machines: ``state-diagram``, ``state-table`` and ``greeting-table``.
 
-Both show `katcp_tornado.states.TRANSITIONS` as it is when the documentation is built.
+They show the tables that the code goes by, as they are when the documentation is built:
+`katcp_tornado.connection.states.TRANSITIONS` and `katcp_tornado.protocol.greeting.GREETING`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from docutils.parsers.rst import Directive
 from drawing import draw
 from sphinx.application import Sphinx
 
-from katcp_tornado.states import TRANSITIONS
+from katcp_tornado.connection.states import TRANSITIONS
+from katcp_tornado.protocol.greeting import GREETING, Line
 
 
 class StateDiagram(Directive):
@@ -27,10 +29,25 @@ class StateTable(Directive):
 
     def run(self) -> list[nodes.Node]:
         rows = [(old.name, new.name, why) for old, row in TRANSITIONS.items() for new, why in row.items()]
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (20, 20, 60)), cols=3)
-        group += nodes.thead("", _row(("from", "to", "when"), nodes.Text))
-        group += nodes.tbody("", *(_row(row, nodes.Text) for row in rows))
-        return [nodes.table("", group)]
+        return [_table(("from", "to", "when"), rows)]
+
+
+class GreetingTable(Directive):
+    """The stages of a greeting as a table: what each line leads to, from each stage; empty where it is ignored."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = [
+            (stage.value, *(row[line].value if line in row else "" for line in Line)) for stage, row in GREETING.items()
+        ]
+        return [_table(("so far", *(line.value for line in Line)), rows)]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> nodes.table:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in widths), cols=len(head))
+    group += nodes.thead("", _row(head, nodes.Text))
+    group += nodes.tbody("", *(_row(row, nodes.Text) for row in rows))
+    return nodes.table("", group)
 
 
 def _row(cells: tuple[str, ...], kind: Any) -> nodes.row:
@@ -40,4 +57,5 @@ def _row(cells: tuple[str, ...], kind: Any) -> nodes.row:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("state-diagram", StateDiagram)
     app.add_directive("state-table", StateTable)
+    app.add_directive("greeting-table", GreetingTable)
     return {"parallel_read_safe": True}

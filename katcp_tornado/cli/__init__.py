@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
-_EXTRA = ("click", "rich")
+_EXTRA = ("click", "rich", "platformdirs", "tomli")
 
 
 def main(args: Optional[Sequence[str]] = None) -> None:

@@ -5,58 +5,23 @@ What the commands do stands in the module of the same name, which is imported wh
 
 from __future__ import annotations
 
-import logging
-import math
 import os
 import re
 from functools import partial
-from typing import NamedTuple, Union
+from typing import Any, Optional, Union
 
 import click
 import rich  # noqa: F401  # the demonstration needs it: say now, and not later, that it is not installed
 
 from .. import Message, __version__
-from .terminal import run
-
-
-class HostPort(NamedTuple):
-    """Where a device is."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
-
-
-def _parse_address(ctx: click.Context, param: click.Parameter, value: str) -> HostPort:
-    match = _ADDRESS.fullmatch(value)
-    if match is None and value.startswith("-"):
-        raise click.NoSuchOption(value)
-    if match is None:
-        raise click.BadParameter(
-            f"{value!r}: expected HOST:PORT, such as 192.168.1.10:7147, device.example.org:7147 or [::1]:7147"
-        )
-    address = HostPort(match[1] or match[2], int(match[3]))
-    if not 1 <= address.port <= 65535:
-        raise click.BadParameter(f"{value!r}: the port must be between 1 and 65535")
-    return address
-
-
-def _parse_seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise click.BadParameter(f"{value!r} is not a number of seconds that is more than 0")
-    return seconds
+from .options import find_target, json_option, listen_option, parse_seconds, target_options, timeout_option
+from .targets import HostPort, Target, find
+from .terminal import ExitCode, complain, run
 
 
 def _check_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if value == "-":
+        return value
     try:
         Message.request(value)
     except ValueError as exc:
@@ -64,43 +29,68 @@ def _check_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 77})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def katcp_tornado() -> None:
-    """Talk to a KATCP device, or see what the library does.
+    """Talk to KATCP devices: ask, watch, measure, record.
+
+    A DEVICE is HOST[:PORT] or [V6][:PORT], the port 7147 by default, or a name of
+    the [devices] in katcp-tornado.toml in the user's configuration folder. Where
+    nothing follows it, it may be left out for that of KATCP_SERVER.
 
     \b
     Examples:
       katcp-tornado request 192.168.1.10:7147 help
+      katcp-tornado sensors 192.168.1.10 --watch
       katcp-tornado demo
+
+    \b
+    Exit codes:
+      0    done
+      1    the device said fail or invalid
+      2    the command line makes no sense
+      3    never connected (in time), or the link was lost
+      4    connected, but no answer in time
+      130  interrupted
+      141  nobody reads the output
     """
 
 
 @katcp_tornado.command(context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    default="30",
-    callback=_parse_seconds,
-    show_default=True,
-    help="One deadline for everything: the connection and the reply; inf for none.",
-)
-@click.argument("address", callback=_parse_address, metavar="HOST:PORT")
+@timeout_option("30", "One deadline for everything: the connection and the reply; inf for none.")
+@click.option("--raw", is_flag=True, help="Lines as on the wire; so they are anyway, off a terminal.")
+@json_option
+@click.option("--fail-fast", is_flag=True, help="With -: send no more once one was refused.")
+@click.option("--log", metavar="LEVEL", help="Show the device's #log from this level on, on the standard error.")
+@target_options
+@click.argument("address", callback=find_target, metavar="DEVICE")
 @click.argument("name", callback=_check_name)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARG]...")
-def request(address: HostPort, name: str, arguments: tuple[Union[str, bytes], ...], timeout: float) -> None:
-    """Send one request to a device.
+def request(
+    address: HostPort,
+    name: str,
+    arguments: tuple[Union[str, bytes], ...],
+    timeout: float,
+    raw: bool,
+    json: bool,
+    fail_fast: bool,
+    log: Optional[str],
+    options: dict[str, Any],
+) -> None:
+    """Send one request to a device, or several from the standard input (-).
 
-    Prints the informs, as they come, and the reply, each as a line of KATCP in which everything but printable ASCII
-    is escaped. The request is sent once, or not at all.
+    Prints the informs, as they come, and the reply. A request is sent once, or not at all. With -, each line of the
+    standard input is a name and its arguments, as KATCP spells them; all are sent, and the exit code is that of the
+    first that was refused.
 
     \b
     Examples:
       katcp-tornado request 192.168.1.10:7147 help
       katcp-tornado request [::1]:7147 sensor-value temperature
-      katcp-tornado request device.example.org:7147 add 3 -4.5
-      katcp-tornado request --timeout 2 localhost:7147 watchdog
+      katcp-tornado request device.example.org add 3 -4.5
+      katcp-tornado request --timeout 2 localhost watchdog
       katcp-tornado request localhost:7147 echo -- --timeout --help
+      katcp-tornado request m000 - < requests.txt
 
     An ARG that looks like one of our own options must follow a "--".
 
@@ -113,10 +103,232 @@ def request(address: HostPort, name: str, arguments: tuple[Union[str, bytes], ..
       4    timeout
       130  interrupted
     """
-    from .request import ask
+    from .request import How, ask, from_stdin
 
-    logging.getLogger("katcp_tornado").addHandler(logging.NullHandler())  # `ask` says itself what goes wrong
-    run(partial(ask, address, name, [os.fsencode(argument) for argument in arguments], timeout))
+    if name == "-" and arguments:
+        raise click.UsageError("with -, the requests come from the standard input")
+    requests = from_stdin() if name == "-" else [(name, [os.fsencode(argument) for argument in arguments])]
+    how = How(timeout, raw, json, fail_fast, log)
+    _run(partial(ask, Target(address, options), requests, how))
+
+
+def _run(command: Any) -> None:
+    """Run a command; a ValueError that it raises is one of the command line."""
+
+    async def checked(output: Any) -> Any:
+        try:
+            return await command(output)
+        except ValueError as exc:
+            complain(str(exc))
+            return ExitCode.USAGE
+
+    run(checked)
+
+
+@katcp_tornado.command()
+@timeout_option("30", "For the connection, and for the answer.")
+@json_option
+@click.option("--value", is_flag=True, help="Write bare values.")
+@click.option("--watch", is_flag=True, help="Follow the sensors: a line for each update, through reconnections.")
+@click.option("--strategy", metavar="TEXT", default="auto", show_default=True, help='With --watch: such as "period 1".')
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after so many updates.")
+@target_options
+@click.argument("address", callback=find_target, metavar="DEVICE")
+@click.argument("names", nargs=-1, metavar="[NAME | /REGEX/]...")
+def sensors(
+    address: HostPort,
+    names: tuple[str, ...],
+    timeout: float,
+    json: bool,
+    value: bool,
+    watch: bool,
+    strategy: str,
+    count: Optional[int],
+    options: dict[str, Any],
+) -> None:
+    """Show sensors and what they say.
+
+    On a terminal that is a table, otherwise a line for each: name, status, value and units, with tabs between them.
+    With --json, each line is an object of name, type, units, description, params, status, value and timestamp.
+
+    \b
+    Examples:
+      katcp-tornado sensors 192.168.1.10
+      katcp-tornado sensors m000 temperature /^antenna/ --json
+      katcp-tornado sensors m000 temperature --value
+      katcp-tornado sensors m000 --watch --strategy "period 1" --count 60
+    """
+    from .sensors import How, follow, sensors
+
+    word, *params = strategy.split() or [""]
+    how = How(json, value, word, tuple(params), count)
+    show = follow if watch or count is not None else sensors
+    _run(partial(show, Target(address, options), names, how, timeout))
+
+
+@katcp_tornado.command(context_settings={"ignore_unknown_options": True})
+@timeout_option("inf", "How long to wait.")
+@target_options
+@click.argument("address", callback=find_target, metavar="DEVICE")
+@click.argument("sensor")
+@click.argument("value")
+def wait(address: HostPort, sensor: str, value: str, timeout: float, options: dict[str, Any]) -> None:
+    """Wait until a sensor has a valid value.
+
+    It is the one given or, after >, <, >=, <= or !=, any that compares so with a number.
+
+    \b
+    Examples:
+      katcp-tornado wait m000 mode ready --timeout 60
+      katcp-tornado wait m000 temperature "<20.5"
+
+    \b
+    Exit codes:
+      0    it has the value
+      1    the device has no such sensor
+      3    never connected (in time)
+      4    not in time
+    """
+    from .sensors import wait
+
+    _run(partial(wait, Target(address, options), sensor, value, timeout))
+
+
+@katcp_tornado.command()
+@timeout_option("30", "For the first connection.")
+@json_option
+@click.option("--level", metavar="LEVEL", default="all", show_default=True, help="Show lines from this level on.")
+@click.option("--set-level", metavar="LEVEL", help="Ask the device for this level, with ?log-level.")
+@target_options
+@click.argument("address", callback=find_target, metavar="[DEVICE]", required=False)
+def log(
+    address: HostPort, level: str, set_level: Optional[str], timeout: float, json: bool, options: dict[str, Any]
+) -> None:
+    """Follow the log of a device, with its own times.
+
+    Gaps of the link are told on the standard error.
+
+    \b
+    Examples:
+      katcp-tornado log m000 --level warn
+      katcp-tornado log m000 --set-level debug --json
+    """
+    from .log import log
+
+    _run(partial(log, Target(address, options), level, set_level, json, timeout))
+
+
+@katcp_tornado.command()
+@timeout_option("5", "For the connection, and for each answer.")
+@json_option
+@click.option("-c", "--count", type=click.IntRange(min=1), metavar="N", help="End after so many.")
+@click.option(
+    "-i", "--interval", metavar="SECONDS", default="1", callback=parse_seconds, show_default=True, help="Between them."
+)
+@target_options
+@click.argument("address", callback=find_target, metavar="[DEVICE]", required=False)
+def ping(
+    address: HostPort, count: Optional[int], interval: float, timeout: float, json: bool, options: dict[str, Any]
+) -> None:
+    """Measure round trips of ?watchdog.
+
+    At the end it tells sent, answered, lost, min, median, p99 and max.
+
+    \b
+    Examples:
+      katcp-tornado ping m000 -c 10 -i 0.1
+      katcp-tornado ping 192.168.1.10 --json
+
+    \b
+    Exit codes:
+      0    all were answered
+      3    never connected
+      4    not all were answered
+    """
+    from .ping import ping
+
+    _run(partial(ping, Target(address, options), count, interval, json, timeout))
+
+
+@katcp_tornado.command()
+@listen_option("127.0.0.1:0")
+@target_options
+@click.argument("address", callback=find_target, metavar="DEVICE")
+@click.argument("file", type=click.Path(dir_okay=False))
+def record(address: HostPort, file: str, listen: HostPort, options: dict[str, Any]) -> None:
+    """Write the conversations of clients with a device to a new FILE.
+
+    It stands between them, and listens for the clients. `replay` plays the device again.
+
+    A recording contains all that is said, passwords included: look at it before you give it away.
+
+    \b
+    Examples:
+      katcp-tornado record m000 fault.jsonl --listen 7148
+    """
+    from .recording import record
+
+    _run(partial(record, Target(address, options), file, listen))
+
+
+@katcp_tornado.command()
+@listen_option("127.0.0.1:0")
+@click.option("--speed", type=click.FloatRange(min=0.0, min_open=True), default=1.0, show_default=True, metavar="X")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+def replay(file: str, listen: HostPort, speed: float) -> None:
+    """Play the device of a recording to any client.
+
+    It answers by name and arguments, with the client's own ids.
+
+    \b
+    Examples:
+      katcp-tornado replay fault.jsonl --listen 7147 --speed 10
+    """
+    from .recording import replay
+
+    _run(partial(replay, file, listen, speed))
+
+
+@katcp_tornado.command()
+@listen_option("127.0.0.1:10747")
+@click.option("--allow", multiple=True, metavar="REGEX", help="Targets that may be probed.")
+@click.option(
+    "--idle",
+    metavar="SECONDS",
+    default="300",
+    callback=parse_seconds,
+    show_default=True,
+    help="Keep clients so long.",
+)
+@target_options
+@click.argument("devices", nargs=-1, metavar="[DEVICE]...")
+def export(
+    devices: tuple[str, ...], listen: HostPort, allow: tuple[str, ...], idle: float, options: dict[str, Any]
+) -> None:
+    """Serve the metrics of devices for Prometheus.
+
+    /metrics has those of the devices named here, /probe?target=DEVICE of any that is allowed. A target is allowed if
+    --allow fits it as a whole; without it, those named here are. Needs the extra metrics.
+
+    \b
+    Examples:
+      katcp-tornado export m000 m001
+      katcp-tornado export --listen 0.0.0.0:10747 --allow "10[.]0[.]0[.].*:7147"
+    """
+    try:
+        from .export import export
+    except ModuleNotFoundError as exc:
+        how = 'install it with: pip install "katcp_tornado[metrics]"'
+        raise click.UsageError(f"{exc.name} is not installed; {how}") from exc
+    try:
+        targets = {device: Target(find(device), options) for device in devices}
+        for pattern in allow:
+            re.compile(pattern)
+    except (ValueError, re.error) as exc:
+        raise click.UsageError(str(exc)) from None
+    if not targets and not allow:
+        raise click.UsageError("name devices, or allow targets with --allow")
+    _run(lambda output: export(targets, options, allow, idle, listen))
 
 
 @katcp_tornado.command()

@@ -143,7 +143,7 @@ class _Demo:
     # The story
 
     async def run(self) -> None:
-        """All of it."""
+        """Runs everything."""
         # The device's own business: it gets warmer, whether anybody listens or not.
         self.device.add_sensor(SENSOR, "float", 20.0, "Temperature of the receiver", "C")
         heating = PeriodicCallback(self.get_warmer, TICK * 1000)

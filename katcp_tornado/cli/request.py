@@ -1,53 +1,107 @@
-"""``katcp-tornado request``: one request to a device."""
+"""``katcp-tornado request``: one request to a device, or several from the standard input."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Optional
 
-from .. import Client, ConnectionLost, NotConnected, RequestTimeout, State
+from .. import Client, ConnectionLost, Message, NotConnected, RequestTimeout, State
+from ..device_logs import level_of
 from ..errors import describe
+from . import show
+from .targets import HostPort, Target
 from .terminal import ExitCode, Output, complain
 
-if TYPE_CHECKING:
-    from .commands import HostPort
+
+class How(NamedTuple):
+    """Options of requests, and of the output of their replies."""
+
+    timeout: float = 30.0
+    raw: bool = False
+    json: bool = False
+    fail_fast: bool = False
+    log: Optional[str] = None
+
+    def text(self, message: Message, output: Output) -> str:
+        """A message as it is written: JSON, readable on a terminal, otherwise as on the wire."""
+        if self.json:
+            return show.as_json(show.message_json(message))
+        return show.message_text(message) if output.isatty() and not self.raw else str(message)
 
 
-async def ask(address: HostPort, name: str, arguments: Sequence[bytes], timeout: float, output: Output) -> ExitCode:
-    """Send the request, once, and write what comes back.
+async def ask(target: Target, requests: Iterable[tuple[str, Sequence[bytes]]], how: How, output: Output) -> ExitCode:
+    """Send the requests, each once and one after the other, and write what comes back.
 
-    :arg timeout: one deadline for everything, in seconds.
+    The exit code is that of the first that was refused.
     """
-    async with Client(
-        address.host,
-        address.port,
-        auto_reconnect=False,
-        connect_timeout=None,  # the request's deadline is the only one
-        handshake_timeout=None,
-    ) as client:
-        try:
-            reply, _ = await client.request_raw(
-                name,
-                *arguments,
-                timeout=timeout,
-                wait_connected=True,
-                on_inform=lambda inform: output.line(str(inform)),
-            )
-        except NotConnected as exc:
-            complain(f"{address}: no connection: {describe(exc.__cause__)}")
-            return ExitCode.NO_CONNECTION
-        except ConnectionLost as exc:
-            complain(f"{address}: {exc} ({describe(exc.__cause__)})")
-            return ExitCode.NO_CONNECTION
-        except RequestTimeout:
-            complain(f"{address}: {_missing(client, name)} within {timeout:g} s")
-            return ExitCode.TIMEOUT
-    output.line(str(reply))
+    worst = ExitCode.OK
+    options = {"auto_reconnect": False, "connect_timeout": None, "handshake_timeout": None}  # theirs are the deadlines
+    async with target.client(**options) as client:
+        if how.log is not None:
+            least = level_of(how.log)
+            client.add_inform_callback("log", lambda message: _show_log(message, least))
+        for name, arguments in requests:
+            code = await _ask_one(target.address, client, name, arguments, how, output)
+            if code is ExitCode.NO_CONNECTION:
+                return code
+            worst = worst or code
+            if worst and how.fail_fast:
+                break
+    return worst
+
+
+async def _ask_one(
+    address: HostPort, client: Client, name: str, arguments: Sequence[bytes], how: How, output: Output
+) -> ExitCode:
+    try:
+        reply, _ = await client.request_raw(
+            name,
+            *arguments,
+            timeout=how.timeout,
+            wait_connected=True,
+            on_inform=lambda inform: output.line(how.text(inform, output)),
+        )
+    except NotConnected as exc:
+        complain(f"{address}: no connection: {describe(exc.__cause__)}")
+        return ExitCode.NO_CONNECTION
+    except ConnectionLost as exc:
+        complain(f"{address}: {exc} ({describe(exc.__cause__)})")
+        return ExitCode.NO_CONNECTION
+    except RequestTimeout:
+        complain(f"{address}: {_missing(client, name)} within {how.timeout:g} s")
+        return ExitCode.TIMEOUT if client.is_connected else ExitCode.NO_CONNECTION
+    output.line(how.text(reply, output))
     return ExitCode.OK if reply.reply_ok() else ExitCode.REFUSED
 
 
+def from_stdin() -> Iterator[tuple[str, list[bytes]]]:
+    """The requests of the standard input: a name and its arguments on a line, as KATCP spells them.
+
+    Raises `ValueError` for a line that is none.
+    """
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        text = line.strip()
+        if not text or text.startswith(b"%"):
+            continue
+        try:
+            message = Message.parse(text if text.startswith(b"?") else b"?" + text)
+        except ValueError as exc:
+            raise ValueError(f"line {number}: {exc}") from None
+        yield message.name, message.arguments
+
+
+def _show_log(message: Message, least: int) -> None:
+    word, _when, name, *text = [
+        *(argument.decode("utf-8", "backslashreplace") for argument in message.arguments),
+        *[""] * 3,
+    ][: max(3, len(message.arguments))]
+    if level_of(word) >= least:
+        complain(f"{word} {name}: {' '.join(text)}")
+
+
 def _missing(client: Client, name: str) -> str:
-    """What has not come in time."""
+    """Text for what is missing at the deadline."""
     if client.state is State.CONNECTING:
         return "no connection"
     if client.state is State.NEGOTIATING:

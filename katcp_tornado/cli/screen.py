@@ -1,4 +1,4 @@
-"""What the demonstration writes: titled sections of short lines, each with its time and what it speaks of.
+"""Output of the demonstration: titled sections of short lines, each with its time and what it speaks of.
 
 In colour on a terminal, in plain text elsewhere. Lines are broken for 80 columns, whatever the terminal has.
 """

@@ -1,4 +1,4 @@
-"""What every command shares: its exit codes, and a way out when it is interrupted or nobody reads what it writes."""
+"""Common parts of the commands: exit codes, and a way out when it is interrupted or nobody reads what it writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import click
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ends."""
+    """Exit code of a command."""
 
     OK = 0
     #: The device, or the demonstration, says no.
@@ -47,11 +47,11 @@ class Output:
 
     @property
     def encoding(self) -> str:
-        """What rich wants to know of a file."""
+        """Encoding of the stream, as rich asks for it."""
         return self._stream.encoding or "ascii"
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """True if it is a terminal."""
         return self._stream.isatty()
 
     def fileno(self) -> int:

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: randomised exponential backoff.
+"""Delay before the next attempt: randomised exponential backoff.
 
 The whole delay is drawn at random ("full jitter"), with a floor: of a thousand clients that lose one
 server, at most a few come back in the same 100 ms.
@@ -11,6 +11,8 @@ import numbers
 import random as _random
 from dataclasses import dataclass
 from typing import Optional
+
+from ..errors import quoted
 
 #: More failures than this change nothing; and the number is one that a float can hold.
 _ENOUGH = 10**300
@@ -59,7 +61,7 @@ class Backoff:
                 number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
             if not math.isfinite(number) or number < least or (strict and number == least):
                 raise ValueError(
-                    f"{name} must be finite and {'more than' if strict else 'at least'} {least}, not {value!r}"
+                    f"{name} must be finite and {'more than' if strict else 'at least'} {least}, not {quoted(value)}"
                 )
             object.__setattr__(self, name, number)  # a float: factor ** n of an int would never overflow
         failures = self.max_failures
@@ -67,7 +69,7 @@ class Backoff:
             if not isinstance(failures, int) or isinstance(failures, bool):
                 raise TypeError(f"max_failures must be an int or None, not {type(failures).__name__}")
             if failures < 1:
-                raise ValueError(f"max_failures must be at least 1, not {failures}")
+                raise ValueError(f"max_failures must be at least 1, not {quoted(failures)}")
         if self.random is not None and not callable(getattr(self.random, "uniform", None)):
             raise TypeError(f"random must be a random.Random or None, not {type(self.random).__name__}")
 

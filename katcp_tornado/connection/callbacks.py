@@ -1,4 +1,4 @@
-"""Who wants to hear of what, and the telling.
+"""Callback registry: registers, removes and calls the user's callbacks.
 
 The callbacks of a kind stand in a tuple that is replaced on change, so whoever walks through one has a snapshot.
 A callback that raises is logged, and changes nothing for anybody else. `KeyboardInterrupt` and `SystemExit` are not
@@ -10,38 +10,30 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Iterator
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Callable
 
-from .codec import RawMessage
-from .informs import Misfit, adapt
-from .message import encode_name
-from .protocol import MAJORS
-from .states import State
+from ..wire.codec import RawMessage
+from ..wire.message import encode_name
+from ..wire.version import MAJORS
+from .log import write
+from .restorers import InformHandler
+from .typed_callbacks import Misfit, adapt
 
-logger = logging.getLogger("katcp_tornado")
+if TYPE_CHECKING:
+    from .events import Event
+
 
 Callback = Callable[..., Any]
 
 
-class Event(NamedTuple):
-    """A step of the state machine."""
-
-    old: State
-    new: State
-    #: "connected", "disconnected" or "failed_connect"; None if only state listeners hear of it.
-    kind: Optional[str]
-    #: What the callbacks of that kind are called with.
-    args: tuple[Any, ...] = ()
-
-
-class Listeners:
+class Callbacks:
     """The callbacks of one client.
 
     :arg misfit: told of an inform whose arguments do not fit a callback.
     """
 
-    __slots__ = ("_informs", "_kinds", "_loop", "_misfit", "_own", "_own_informs", "_tasks", "informs")
+    __slots__ = ("_handlers", "_informs", "_kinds", "_loop", "_misfit", "_tasks", "informs")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, misfit: Callable[[RawMessage, Callback, Exception], None]
@@ -49,15 +41,14 @@ class Listeners:
         self._loop = loop
         self._misfit = misfit
         self._kinds: dict[str, tuple[Callback, ...]] = {}
-        self._own: tuple[Callable[[Event], None], ...] = ()
-        self._own_informs: dict[bytes, tuple[Callable[[RawMessage], None], ...]] = {}
+        self._handlers: dict[bytes, tuple[InformHandler, ...]] = {}
         self._informs: dict[bytes, list[tuple[Callback, dict[int, Callable[[RawMessage], None]]]]] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
         #: For each major version, from the name of an inform to functions that take the raw message.
         self.informs: dict[int, dict[bytes, tuple[Callable[[RawMessage], None], ...]]] = {m: {} for m in MAJORS}
 
     def add(self, kind: str, callback: Callback) -> None:
-        """Tell *callback* of every event of *kind*: "state", or one of those of `Event`."""
+        """Tell *callback* of every event of *kind*: "state", or one of those of `.Event`."""
         _check(callback)
         self._kinds[kind] = (*self._kinds.get(kind, ()), callback)
 
@@ -66,10 +57,6 @@ class Listeners:
         callbacks = list(self._kinds.get(kind, ()))
         del callbacks[_index(callbacks, callback, f"{kind} callback")]
         self._kinds[kind] = tuple(callbacks)
-
-    def add_own(self, listener: Callable[[Event], None]) -> None:
-        """Tell a part of the library of every event, before any user's callback."""
-        self._own = (*self._own, listener)
 
     def add_inform(self, name: str, callback: Callback) -> None:
         """Call *callback*, as it is annotated, with every asynchronous inform of this name."""
@@ -87,35 +74,35 @@ class Listeners:
         del entries[index]
         self._change_inform(key)
 
-    def add_own_inform(self, name: str, function: Callable[[RawMessage], None]) -> None:
-        """Call a part of the library with every asynchronous inform of this name, before any user's callback."""
+    def add_inform_handler(self, name: str, handler: InformHandler) -> None:
+        """Call a restorer's *handler* with every asynchronous inform of this name, before any user's callback."""
         key = encode_name(name)
-        self._own_informs[key] = (*self._own_informs.get(key, ()), function)
+        self._handlers[key] = (*self._handlers.get(key, ()), handler)
         self._change_inform(key)
 
     def _change_inform(self, key: bytes) -> None:
-        own, entries = self._own_informs.get(key, ()), self._informs.get(key, ())
+        handlers, entries = self._handlers.get(key, ()), self._informs.get(key, ())
         for major, functions in self.informs.items():
-            functions[key] = (*own, *(adapted[major] for _, adapted in entries))
+            functions[key] = (*handlers, *(adapted[major] for _, adapted in entries))
             if not functions[key]:
                 del functions[key]
         if not entries:
             self._informs.pop(key, None)
 
-    def calls(self, event: Event) -> Iterator[tuple[Callback, tuple[Any, ...]]]:
-        """Whom to call of *event*, and with what: those of now, the library's own first, then the state listeners."""
-        if not (self._own or self._kinds):
-            return iter(())
-        own: list[tuple[Callback, tuple[Any, ...]]] = [(listener, (event,)) for listener in self._own]
+    def calls(self, event: Event) -> list[tuple[Callback, tuple[Any, ...]]]:
+        """The callbacks of *event* that are registered now, with their arguments; the state callbacks come first."""
+        if not self._kinds:
+            return []
+        state: list[tuple[Callback, tuple[Any, ...]]]
         state = [(callback, (event.old, event.new)) for callback in self._kinds.get("state", ())]
-        return iter(own + state + [(callback, event.args) for callback in self._kinds.get(event.kind or "", ())])
+        return state + [(callback, event.args) for callback in self._kinds.get(event.kind or "", ())]
 
     def call(self, callback: Callback, *args: Any) -> None:
         """Call a user's function; what it raises is logged, and an awaitable that it returns is run as a task."""
         try:
             result = callback(*args)
-        except (Exception, asyncio.CancelledError):
-            logger.exception("Exception in callback %r", callback)
+        except BaseException as exc:
+            self._raised(exc, "Exception in callback %r", callback)
         else:
             if result is not None and inspect.isawaitable(result):
                 self._run(result, callback)
@@ -126,13 +113,20 @@ class Listeners:
                 result = adapted(raw)
             except Misfit as exc:
                 self._misfit(raw, callback, exc)
-            except (Exception, asyncio.CancelledError):
-                logger.exception("Exception in callback %r of #%s", callback, name)
+            except BaseException as exc:
+                self._raised(exc, "Exception in callback %r of #%s", callback, name)
             else:
                 if result is not None and inspect.isawaitable(result):
                     self._run(result, callback)
 
         return guarded
+
+    def _raised(self, error: BaseException, text: str, *args: object) -> None:
+        """Take what a callback has raised."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            pass_on(self._loop, error)
+        else:
+            write(logging.ERROR, text, *args, error=error)
 
     def _run(self, awaitable: Awaitable[Any], callback: Callback) -> None:
         if self._loop.is_closed():  # and the client with it: nothing will ever run it
@@ -141,17 +135,31 @@ class Listeners:
             return
         try:
             task = asyncio.ensure_future(awaitable, loop=self._loop)
-        except Exception:  # a Future of another loop
-            logger.exception("Exception in callback %r", callback)
+        except Exception as exc:  # a Future of another loop
+            write(logging.ERROR, "Exception in callback %r", callback, error=exc)
             return
         self._tasks.add(task)  # the loop itself keeps only a weak reference
 
         def done(task: asyncio.Future[Any]) -> None:
             self._tasks.discard(task)
             if not task.cancelled() and task.exception() is not None:
-                logger.error("Exception in callback %r", callback, exc_info=task.exception())
+                write(logging.ERROR, "Exception in callback %r", callback, error=task.exception())
 
         task.add_done_callback(done)
+
+
+def pass_on(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+    """Have `KeyboardInterrupt` or `SystemExit` out of a callback end the loop, once the present step is complete.
+
+    Raised at once, it would leave the step half done: a chunk of which the rest is not heard, a state without a timer.
+    """
+    if loop.is_closed():
+        raise error
+    loop.call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _check(callback: Callback) -> None:

@@ -16,6 +16,8 @@ The first attempt and every later one are the same lines.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -23,21 +25,28 @@ from typing import Any, Callable, Optional, Union
 
 from tornado.ioloop import IOLoop
 
-from .codec import RawMessage
-from .dialer import Dial
-from .errors import ClientClosed, DeviceDisconnected, HandshakeTimeout, WatchdogTimeout
-from .lanes import Entry
-from .ledger import Ledger
-from .listeners import Event, Listeners
-from .options import Options, address_text
-from .reporter import Reporter
+from ..errors import ClientClosed, DeviceDisconnected, HandshakeTimeout, one_line
+from ..protocol.counters import Counters
+from ..protocol.request_queues import Entry
+from ..protocol.session import Session
+from ..transport import forks
+from ..transport.dialer import Dial
+from ..transport.lookup import address_text
+from ..transport.stream import Stream
+from ..transport.timers import Timer
+from ..transport.tls import Handshake, TLSStream
+from ..wire.codec import RawMessage
+from .callbacks import Callbacks
+from .deadlines import Deadlines
+from .events import Event, Events
+from .log import ConnectionLog
+from .options import Options
+from .pending import PendingRequests
 from .requests import Request
-from .session import Session
 from .states import INITIAL, TRANSITIONS, State
-from .stats import Counters, Failure, Stats
-from .stream import Handshake, Stream, TLSStream
-from .timers import Timer
-from .watchdog import Watchdog
+from .stats import Failure, Stats
+from .waiters import Waiter, Waiters
+from .watchdog import Watchdog, WatchedLink
 
 #: Seconds after half a v4 greeting without a protocol line, after which the device is taken for v4.
 V4_PATIENCE = 1.0
@@ -49,20 +58,17 @@ class Link:
     """The connection of one client to ``host:port``; see `.Client` for what it promises."""
 
     __slots__ = (
+        "__weakref__",
         "_attempt_began",
         "_dial",
-        "_draining",
-        "_events",
         "_failures",
         "_generation",
         "_history",
         "_last_rx",
+        "_left",
         "_patience",
-        "_probe",
-        "_since",
         "_sleep",
         "_sleep_until",
-        "_telling",
         "_transport",
         "_watchdog",
         "address",
@@ -70,13 +76,17 @@ class Link:
         "host",
         "io_loop",
         "last_exc",
-        "ledger",
-        "listeners",
+        "deadlines",
+        "events",
+        "pending",
+        "waiters",
+        "callbacks",
         "loop",
         "options",
         "port",
-        "reporter",
+        "log",
         "session",
+        "since",
         "state",
     )
 
@@ -90,11 +100,14 @@ class Link:
         self.last_exc: Optional[BaseException] = None
         self.counters = Counters()
         self.session: Optional[Session] = None
-        self.ledger = Ledger(self)
+        self.deadlines = Deadlines(self.loop, self._waiting, self.bytes_in)
+        self.pending = PendingRequests(self)
+        self.waiters = Waiters(self)
         self.address = address_text(host, port)
-        self.reporter = Reporter(self.loop, self.address)
-        self.listeners = Listeners(self.loop, self.reporter.misfit)
-        self._since: float = self.loop.time()
+        self.log = ConnectionLog(self.loop, self.address)
+        self.callbacks = Callbacks(self.loop, self.log.misfit)
+        self.events = Events(self.loop, self.callbacks, self._wake)
+        self.since: float = self.loop.time()
         self._last_rx: Optional[float] = None
         self._failures = 0
         self._history: list[Failure] = []
@@ -104,14 +117,11 @@ class Link:
         self._dial: Optional[Dial] = None
         self._transport: Union[Stream, Handshake, None] = None
         self._watchdog: Optional[Watchdog] = None
-        self._probe: Optional[Request] = None
         self._patience = Timer(self.loop, self._out_of_patience, self.bytes_in)
         self._sleep: Optional[object] = None
         self._sleep_until = 0.0
-        # Events to be told:
-        self._events: list[Event] = []
-        self._telling: Optional[Iterator[Any]] = None
-        self._draining = False
+        self._left = False
+        forks.watch(self)
         io_loop.add_callback(self._begin, self._generation)
 
     # Attempts
@@ -185,7 +195,7 @@ class Link:
         self.session = Session(
             self,
             stream.send,
-            self.listeners.informs,
+            self.callbacks.informs,
             self.counters,
             limit=options.limit,
             max_reply=options.max_reply,
@@ -203,20 +213,24 @@ class Link:
     def _broken(self, generation: int, error: Optional[BaseException]) -> None:
         """The stream has come to its end."""
         if generation == self._generation:
-            self._down(error or DeviceDisconnected("the device closed the connection"))
+            self._down(error or self._end_of_file())
+
+    def _end_of_file(self) -> DeviceDisconnected:
+        reason = self.session.parting if self.session is not None else None
+        if reason is None:
+            return DeviceDisconnected("the device closed the connection")
+        return DeviceDisconnected(one_line(f"the device disconnected us: {reason}"), reason)
 
     def _out_of_patience(self) -> None:
         """The device has not sent its protocol version; half a v4 greeting is enough after a while."""
-        if self.session is not None and self.session.greeted:
-            self.session.conclude()
-        else:
+        if self.session is None or not self.session.out_of_patience():
             timeout = self.options.handshake_timeout
             self._down(HandshakeTimeout(f"the device has not sent its protocol version within {timeout:g} s"))
 
     # What a session, and a watchdog, want of their link
 
     def call(self, callback: Callable[..., Any], *args: Any) -> None:
-        self.listeners.call(callback, *args)
+        self.callbacks.call(callback, *args)
 
     def session_greeted(self) -> None:
         due = self._patience.due
@@ -230,55 +244,26 @@ class Link:
         self.counters.connects += 1
         options = self.options
         if options.watchdog is not None:
-            self._watchdog = Watchdog(self.loop, self, options.watchdog, options.watchdog_timeout)
-        self.reporter.connected(self.session.protocol)
-        self._move(State.CONNECTED, "connected")
+            self._watchdog = Watchdog(self.loop, WatchedLink(self), options.watchdog, options.watchdog_timeout)
+        self._move(State.CONNECTED, "connected", log=partial(self.log.connected, self.session.protocol))
 
     def session_lost(self, cause: Exception) -> None:
         self._down(cause)
 
     def session_malformed(self, error: ValueError) -> None:
-        self.reporter.malformed(error)
+        self.log.malformed(error)
 
     def session_unknown(self, raw: RawMessage) -> None:
-        self.reporter.unknown(raw)
+        self.log.unknown(raw)
 
     def bytes_in(self) -> int:
         return self.counters.bytes_in
 
-    def silent_since(self) -> float:
-        last = self._heard()
-        return self._since if last is None else max(self._since, last)
-
-    def _heard(self) -> Optional[float]:
+    def heard(self) -> Optional[float]:
         """When the last byte came, on this connection or an earlier one."""
         if isinstance(self._transport, Stream) and self._transport.last_rx is not None:
             self._last_rx = self._transport.last_rx
         return self._last_rx
-
-    def busy_until(self) -> float:
-        assert self.session is not None
-        busy = (entry for entry in self.session.pending() if entry.sent and not entry.done())
-        deadlines: list[float] = [entry.deadline or 0.0 for entry in busy]
-        return max(deadlines, default=0.0)
-
-    def probe(self) -> None:
-        probe = self._probe
-        if probe is not None and not probe.done():  # the device has ignored it, and been alive otherwise
-            if probe.mid is None:
-                assert self.session is not None
-                self.session.repeat(probe)
-                return
-            probe.future.cancel()
-        self._probe = self.ledger.request("watchdog", (), timeout=None, raw=True)
-
-    def dead(self) -> None:
-        options = self.options
-        self._down(
-            WatchdogTimeout(
-                f"silent for {options.watchdog:g} s, and no answer to ?watchdog within {options.watchdog_timeout:g} s"
-            )
-        )
 
     # The way out
 
@@ -292,7 +277,7 @@ class Link:
         closing = isinstance(cause, ClientClosed)
         connected = self.state is State.CONNECTED
         now = self.loop.time()
-        stable = connected and now - self._since >= self.options.backoff.stable
+        stable = connected and now - self.since >= self.options.backoff.stable
         self._generation += 1
         entries = self._shut()
         self.last_exc = cause
@@ -300,24 +285,39 @@ class Link:
             name = type(cause).__name__
             self.counters.disconnects[name] = self.counters.disconnects.get(name, 0) + 1
         delay: Optional[float] = None
+        log: Optional[Callable[[], None]] = None
         if not closing:
             self._failures = 0 if stable else self._failures + 1
             self._history = [*self._history[1 - HISTORY :], Failure(self._wall(now), cause, connected)]
             delay = self._next_delay()
-            self.reporter.lost(cause, connected=connected, delay=delay)
+            log = partial(self.log.lost, cause, connected=connected, delay=delay)
         if delay is not None:
             self._sleep_for(delay)
         else:
             self._patience.close()
-            self.reporter.closed()
-        self.ledger.lose(entries, cause)
+            self.log.closed()
+        self.pending.lose(entries, cause)
         new = State.CLOSED if delay is None else State.SLEEPING
         if connected:
-            self._move(new, "disconnected")
+            self._move(new, "disconnected", log=log)
         elif closing:
             self._move(new)
         else:
-            self._move(new, "failed_connect", cause)
+            self._move(new, "failed_connect", cause, log=log)
+
+    def forked(self, private: bool) -> None:
+        """This is a forked child: leave the attempt or the connection to the parent."""
+        held = [part for part in (self._dial, self._transport) if part is not None]
+        for part in held:
+            part.leave(private)
+        if held and not self.loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # of a loop in debug mode, if another thread than its own forked
+                self.loop.call_soon(self._left_behind, self._generation)
+
+    def _left_behind(self, generation: int) -> None:
+        """The loop runs in a forked child: a daemon, perhaps. It gets a connection of its own."""
+        if generation == self._generation:
+            self._down(ConnectionAbortedError(errno.ECONNABORTED, "the connection stayed with the parent process"))
 
     def _shut(self) -> list[Entry]:
         """Let go of everything of this attempt or connection. Returns the requests that will get no reply."""
@@ -331,7 +331,7 @@ class Link:
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
-        self._heard()
+        self.heard()
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
@@ -376,39 +376,51 @@ class Link:
 
     # State and listeners
 
-    def _move(self, new: State, kind: Optional[str] = None, *args: Any) -> None:
+    def _move(
+        self, new: State, kind: Optional[str] = None, *args: Any, log: Optional[Callable[[], None]] = None
+    ) -> None:
         old = self.state
         if new not in TRANSITIONS[old]:
             raise RuntimeError(f"no way from {old} to {new}")
         self.state = new
-        self._since = self.loop.time()
-        self._events.append(Event(old, new, kind, args))
-        if not self._draining:  # otherwise whoever is draining comes to it
-            self._drain()
+        self.since = self.loop.time()
+        self.events.put(Event(old, new, kind, args, log))
 
-    def _drain(self) -> None:
-        """Tell the events, one at a time."""
-        self._draining = True
-        try:
-            while self._telling is not None or self._events:
-                self._telling = self._telling or self.listeners.calls(self._events.pop(0))
-                for callback, args in self._telling:
-                    self.listeners.call(callback, *args)
-                self._telling = None
-                self.ledger.wake()
-        finally:
-            self._draining = False
-            if self._telling is not None:  # a listener has raised KeyboardInterrupt: the others hear later
-                self.loop.call_soon(self._drain)
+    def _wake(self) -> None:
+        """Settle what has waited for the state, after the callbacks have heard of it."""
+        self.waiters.wake()
+        if self.state is State.CONNECTED:  # in the next turn, after the first step of callbacks that are coroutines
+            self.loop.call_soon(self.pending.send_unsent)
+        elif self.state is State.CLOSED and not self._left:
+            self._left = True
+            self.pending.close()
+            self.waiters.close()
+            self.deadlines.cancel()
+            if not self.loop.is_closed():
+                self.loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        """Wakes the waiters of `wait_closed`: what was on the loop at the close has run."""
+        self.waiters.leave()
+        self.deadlines.cancel()
+
+    def _waiting(self) -> Iterator[Union[Request, Waiter[Any]]]:
+        """Requests and waiters that may have a deadline."""
+        yield from self.pending
+        yield from self.waiters
+
+    def session_corrected(self) -> None:
+        for restorer in self.events.restorers:
+            restorer.protocol_changed()
 
     # What can be seen
 
     def is_connected(self) -> bool:
-        """Whether requests can be made."""
+        """True if requests can be made."""
         return self.state is State.CONNECTED
 
     def is_disconnected(self) -> bool:
-        """Whether there is no link."""
+        """True if there is no link."""
         return self.state is not State.CONNECTED
 
     @property
@@ -424,12 +436,12 @@ class Link:
 
     def stats(self) -> Stats:
         """The figures of now."""
-        stable = self.state is State.CONNECTED and self.loop.time() - self._since >= self.options.backoff.stable
-        last_rx = self._heard()
+        stable = self.state is State.CONNECTED and self.loop.time() - self.since >= self.options.backoff.stable
+        last_rx = self.heard()
         return Stats(
             generation=self._generation,
             consecutive_failures=0 if stable else self._failures,
-            since=self._wall(self._since),
+            since=self._wall(self.since),
             last_rx=None if last_rx is None else self._wall(last_rx),
             next_attempt_in=self.next_attempt_in,
             history=tuple(self._history),

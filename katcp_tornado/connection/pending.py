@@ -1,75 +1,53 @@
-"""Every Future that a client has handed out and not yet settled.
+"""The requests of a client that are not settled: sends them, or keeps them until there is a connection.
 
-Requests wait in the session for their reply, or here for a connection; waiters wait here for a state of the client
-or for an inform. One timer looks after all their deadlines.
+A request that waits for its reply stands in a table of the session. However a request ends before its reply (its
+Future was cancelled, its deadline has passed, its informs were too many), `PendingRequests.abandon` is called, once.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from .errors import (
-    ClientClosed,
-    ConnectionLost,
-    DrainTimeout,
-    NotConnected,
-    WriteBufferFull,
-    describe,
-    own_copy,
-)
-from .lanes import Entry
-from .message import Message, encode_name
-from .options import Options, seconds
-from .requests import Deadlines, Pending, Request, Waiter
-from .session import Session
+from ..errors import ClientClosed, ConnectionLost, DrainTimeout, NotConnected, RequestTimeout, WriteBufferFull, describe
+from ..protocol.request_queues import Entry
+from ..transport.timers import clock
+from ..wire.message import Message, encode_name
+from ..wire.values import encode
+from .options import seconds
+from .requests import Request
 from .states import State
-from .stats import Counters
-from .timers import clock
-from .values import encode
+
+if TYPE_CHECKING:
+    from .link import Link
 
 CONNECTED, CLOSED = State.CONNECTED, State.CLOSED  # the attributes of an Enum cost more than a global
 
 #: Stands for the client's own request_timeout, where None means "no deadline".
 DEFAULT: Any = type("_Default", (), {"__repr__": lambda self: "DEFAULT"})()
+#: The deadline of the library's own requests, in seconds, where ``request_timeout`` is None.
+OWN_TIMEOUT = 30.0
 
 
-class Line(Protocol):
-    """What a ledger wants of its link."""
+class PendingRequests:
+    """The requests of one client."""
 
-    loop: asyncio.AbstractEventLoop
-    options: Options
-    counters: Counters
-    state: State
-    last_exc: Optional[BaseException]
-    session: Optional[Session]
+    __slots__ = ("_clock", "_link", "_unsent", "timeouts")
 
-    def bytes_in(self) -> int: ...
-
-    def session_lost(self, cause: Exception) -> None: ...
-
-
-class Ledger:
-    """The pending Futures of one client."""
-
-    __slots__ = ("_clock", "_deadlines", "_gone", "_link", "_unsent", "_waiters", "timeouts")
-
-    def __init__(self, link: Line) -> None:
+    def __init__(self, link: Link) -> None:
         self._link = link
         self._clock = clock(link.loop)
         self._unsent: dict[Request, None] = {}
-        self._waiters: dict[Waiter, None] = {}
-        self._deadlines = Deadlines(link.loop, self._pending, self._expire, link.bytes_in)
-        self._gone = False
-        #: Default deadlines of requests that the device itself has named, in seconds.
+        #: Default deadlines that the device itself has named, in seconds, by the name of the request.
         self.timeouts: dict[bytes, float] = {}
 
-    @property
-    def last_exc(self) -> Optional[BaseException]:
-        return self._link.last_exc
+    def __iter__(self) -> Iterator[Request]:
+        """Every request that has a deadline to be watched, abandoned ones whose reply the device owes included."""
+        if self._link.session is not None:
+            yield from self._link.session.pending()  # type: ignore[misc]
+        yield from self._unsent
 
-    # Handing out
+    # Making
 
     def request(
         self,
@@ -99,162 +77,137 @@ class Ledger:
             try:
                 session.send(request, arguments)
             except WriteBufferFull as exc:
-                request.refuse(exc)
+                request.fail(self._buffer_full(request, exc))
         elif wait_connected and link.state is not CLOSED:
             self._unsent[request] = None
             request.watch()
         else:
-            request.refuse(self._not_connected(name))
-        deadline, deadlines = request.deadline, self._deadlines
+            request.fail(self._not_connected(request))
+        deadline, deadlines = request.deadline, link.deadlines
         if deadline is None:
-            request.watch()  # no deadline would come upon it when it is given up
+            request.watch()  # no deadline would come upon it when it is abandoned
         elif deadline < deadlines.due and not request.done():
             deadlines.watch(deadline)
         return request
 
-    def wait(
-        self,
-        what: str,
-        reached: Optional[Callable[[], bool]],
-        timeout: Optional[float],
-        kind: Callable[..., Waiter] = Waiter,
-    ) -> Waiter:
-        """A Future that resolves when *reached*, which is asked whenever the state has moved, returns True.
+    def ask(
+        self, name: str, args: tuple[Any, ...] = (), on_inform: Optional[Callable[[Message], Any]] = None
+    ) -> Request:
+        """Send a request of the library's own.
 
-        If *reached* is None, who asks for the waiter resolves it. It fails when the client is CLOSED.
+        It always has a deadline, ``request_timeout`` or `OWN_TIMEOUT`, which counts from the last inform. Its failure
+        is never reported as one that nobody has looked at.
         """
-        timeout = seconds("timeout", timeout, zero=True)
-        waiter = kind(self._link.loop, self, timeout, what, reached)
-        if reached is not None and reached():
-            waiter.resolve(None)
-        elif self._link.state is CLOSED and reached != self.is_gone:
-            waiter.refuse(self._cause())
-        else:
-            self._waiters[waiter] = None
-            self._deadlines.watch(waiter.deadline)
-        return waiter
+        timeout = self._link.options.request_timeout or OWN_TIMEOUT
 
-    def is_gone(self) -> bool:
-        """Whether nothing of the client is left on the loop."""
-        return self._gone
+        def hear(message: Message) -> None:
+            request.deadline = self._clock() + timeout
+            if on_inform is not None:
+                on_inform(message)
 
-    # Settling
+        request = self.request(name, args, timeout, on_inform=None if on_inform is None else hear)
+        request.future.add_done_callback(_look)
+        return request
 
-    def wake(self) -> None:
-        """The listeners have heard of a new state: settle what has been waiting for it."""
-        for waiter in list(self._waiters):
-            if waiter.reached is not None and waiter.reached():
-                waiter.resolve(None)
-        if self._link.state is CONNECTED:
-            if self._unsent:  # in the next turn, after the first step of connected callbacks that are coroutines
-                self._link.loop.call_soon(self._send_unsent)
-        elif self._link.state is CLOSED and not self._gone:
-            self._give_up()
-
-    def lose(self, entries: Iterable[Entry], cause: BaseException) -> None:
-        """The link is lost: these requests get no reply."""
-        for entry in entries:
-            entry.refuse(self._loss(entry, cause))
-
-    def abandon(self, pending: Union[Waiter, Request]) -> None:
-        """A Future was cancelled, or its deadline has passed."""
-        if isinstance(pending, Waiter):
-            self._waiters.pop(pending, None)
-        elif not pending.given_up:
-            pending.given_up = True
-            self._unsent.pop(pending, None)
-            session = self._link.session
-            drain = self._link.options.drain_timeout
-            if session is not None and session.abandon(pending):
-                pending.deadline = None if drain is None else self._link.loop.time() + drain
-                self._deadlines.watch(pending.deadline)
-
-    def _pending(self) -> Iterator[Pending]:
-        if self._link.session is not None:
-            yield from self._link.session.pending()  # type: ignore[misc]
-        yield from self._unsent
-        yield from self._waiters
-
-    def _expire(self, pending: Pending) -> None:
-        if not pending.done():
-            if isinstance(pending, Request):
-                self._link.counters.timeouts += 1
-            pending.expire()
-        elif isinstance(pending, Request):  # and its reply has not come since
-            session = self._link.session
-            if not pending.given_up:
-                self.abandon(pending)
-            elif session is not None and session.owes(pending):
-                name, drain = pending.name.decode("ascii"), self._link.options.drain_timeout
-                self._link.session_lost(
-                    DrainTimeout(f"?{name} was given up {drain:g} s ago, and its reply has still not come")
-                )
-            elif session is not None:
-                session.forget(pending)
-
-    def _give_up(self) -> None:
-        """The client is CLOSED: what still waits will not come."""
-        cause = self._link.last_exc
-        unsent, self._unsent = self._unsent, {}
-        for request in unsent:
-            if isinstance(cause, ClientClosed):
-                request.refuse(self._loss(request, cause))
-            else:
-                request.refuse(self._not_connected(request.name.decode("ascii")))
-        for waiter in list(self._waiters):
-            if waiter.reached != self.is_gone:
-                waiter.refuse(self._cause())
-                self.abandon(waiter)
-        self._deadlines.cancel()
-        if not self._link.loop.is_closed():
-            self._link.loop.call_soon(self._leave)
-
-    def _leave(self) -> None:
-        """What was on the loop when the client was closed has run."""
-        self._gone = True
-        self.wake()
-        self._deadlines.cancel()
-
-    # Sending
-
-    def _send_unsent(self) -> None:
+    def send_unsent(self) -> None:
         """Send what has waited for a connection, each as the ordinary request that it is from now on."""
         session = self._link.session
-        if self._link.state is not CONNECTED or session is None:
-            return
-        unsent, self._unsent = self._unsent, {}
-        for request in unsent:
+        while self._unsent and self._link.state is CONNECTED and session is not None and session.alive:
+            request = next(iter(self._unsent))
+            del self._unsent[request]
             if request.done():  # cancelled a moment ago
                 continue
             try:
                 session.send(request, self._encode(request.arguments))
             except WriteBufferFull as exc:
-                request.refuse(exc)
+                request.fail(self._buffer_full(request, exc))
+            except Exception as exc:  # the version of this connection cannot express an argument
+                request.fail(exc)
 
     def _encode(self, args: tuple[Any, ...]) -> list[bytes]:
         session = self._link.session
         major = 5 if session is None or session.protocol is None else session.protocol.major
         return [arg if arg.__class__ is bytes else encode(arg, major) for arg in args]
 
+    # Ending without a reply
+
+    def abandon(self, request: Request) -> None:
+        """Abandon a request: its reply is not awaited any longer.
+
+        If the device owes a reply that only its name will tell, later requests of this name wait for it; the session
+        keeps the request for that, until `drain_timeout`.
+        """
+        if request.abandoned:
+            return
+        request.abandoned = True
+        self._unsent.pop(request, None)
+        session = self._link.session
+        if session is not None and session.abandon(request):
+            drain = self._link.options.drain_timeout
+            request.deadline = None if drain is None else self._link.loop.time() + drain
+            self._link.deadlines.watch(request.deadline)
+
+    def expire(self, request: Request) -> None:
+        """The deadline of a request has passed, or that of the late reply of one that was abandoned."""
+        session = self._link.session
+        if not request.done():
+            self._link.counters.timeouts += 1
+            what = "no reply" if request.sent else "not sent"
+            error = f"?{request.name.decode()} to {self._link.address}: {what} within {request.timeout:g} s"
+            request.fail(RequestTimeout(error, sent=request.sent))
+        if not request.abandoned:
+            self.abandon(request)
+        elif session is not None and session.owes(request):
+            drain = self._link.options.drain_timeout
+            name = request.name.decode("ascii")
+            self._link.session_lost(
+                DrainTimeout(f"?{name} was abandoned {drain:g} s ago, and its reply has still not been received")
+            )
+        elif session is not None:
+            session.forget(request)
+
+    def lose(self, entries: Iterable[Entry], cause: BaseException) -> None:
+        """Fail these requests, which get no reply because the link is lost."""
+        for entry in entries:
+            entry.fail(self._loss(entry, cause))
+
+    def close(self) -> None:
+        """Fail the requests that wait for a connection, since the client is CLOSED."""
+        cause = self._link.last_exc
+        while self._unsent:
+            request = next(iter(self._unsent))
+            del self._unsent[request]
+            if isinstance(cause, ClientClosed):
+                request.fail(self._loss(request, cause))
+            else:
+                request.fail(self._not_connected(request))
+
     # Errors
 
-    def _cause(self) -> BaseException:
-        assert self._link.last_exc is not None, "a client that is CLOSED has a cause"
-        return own_copy(self._link.last_exc)
-
-    def _not_connected(self, name: str) -> NotConnected:
+    def _not_connected(self, request: Request) -> NotConnected:
         cause = self._link.last_exc
         why = describe(cause) if cause is not None else "the first attempt is still in progress"
-        error = NotConnected(f"?{name}: not connected ({why})")
+        error = NotConnected(f"?{request.name.decode()}: {self._link.address} is not connected ({why})")
         error.__cause__ = cause
         return error
 
-    @staticmethod
-    def _loss(entry: Entry, cause: BaseException) -> Exception:
-        name = entry.name.decode("ascii")
+    def _loss(self, entry: Entry, cause: BaseException) -> Exception:
         what = "it may have been executed" if entry.sent else "it was not sent"
+        request = f"?{entry.name.decode()} to {self._link.address}"
         if isinstance(cause, ClientClosed):
-            return ClientClosed(f"?{name}: the client was closed before the reply; {what}", sent=entry.sent)
-        error = ConnectionLost(f"?{name}: the link was lost before the reply; {what}", sent=entry.sent)
+            return ClientClosed(f"{request}: the client was closed before the reply; {what}", sent=entry.sent)
+        error = ConnectionLost(f"{request}: the link was lost before the reply; {what}", sent=entry.sent)
         error.__cause__ = cause
         return error
+
+    def _buffer_full(self, request: Request, full: WriteBufferFull) -> WriteBufferFull:
+        most = self._link.options.max_write_buffer
+        return WriteBufferFull(
+            f"?{request.name.decode()} to {self._link.address}: {full}; max_write_buffer is {most} bytes"
+        )
+
+
+def _look(future: Any) -> None:
+    """Takes note of the error of a Future, so that it does not count as one that nobody has looked at."""
+    if not future.cancelled():
+        future.exception()

@@ -1,8 +1,8 @@
-"""What a client has lived through, in figures."""
+"""Figures of a client."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 
 class Failure(NamedTuple):
@@ -53,38 +53,3 @@ class Stats(NamedTuple):
     next_attempt_in: Optional[float]
     #: The last failures, oldest first, at most 10.
     history: tuple[Failure, ...]
-
-
-class Counters:
-    """The figures that grow, shared by all of a client's connections."""
-
-    __slots__ = (
-        "attempts",
-        "bytes_in",
-        "bytes_out",
-        "connects",
-        "disconnects",
-        "informs",
-        "malformed",
-        "replies",
-        "requests",
-        "timeouts",
-        "unmatched_replies",
-    )
-
-    def __init__(self) -> None:
-        self.attempts = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.connects = 0
-        self.disconnects: dict[str, int] = {}
-        self.informs = 0
-        self.malformed = 0
-        self.replies = 0
-        self.requests = 0
-        self.timeouts = 0
-        self.unmatched_replies = 0
-
-    def figures(self) -> dict[str, Any]:
-        """A snapshot, by the names of `Stats`."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"disconnects": dict(self.disconnects)}

@@ -16,9 +16,10 @@ import typing
 from types import SimpleNamespace
 from typing import Any, Callable, NamedTuple, Optional
 
-from .codec import RawMessage
-from .message import Message
-from .values import decoder
+from ..errors import quoted, shorten
+from ..wire.codec import RawMessage
+from ..wire.message import Message
+from ..wire.values import decoder
 
 _EMPTY = inspect.Parameter.empty
 
@@ -28,7 +29,7 @@ class Misfit(ValueError):
 
 
 class _Shape(NamedTuple):
-    """What a typed callback takes."""
+    """Parameters of a typed callback."""
 
     types: list[Any]
     required: int
@@ -88,7 +89,7 @@ def _hints(callback: Callable[..., Any], parameters: list[inspect.Parameter]) ->
         try:  # only those of the parameters: the others may not exist at run time
             hints = typing.get_type_hints(SimpleNamespace(__annotations__=hints), names)
         except Exception as exc:
-            raise TypeError(f"the annotations of {callback!r} cannot be evaluated: {exc}") from exc
+            raise TypeError(f"the annotations of {quoted(callback)} cannot be evaluated: {exc}") from exc
     return {name: bytes if hint is Any else hint for name, hint in hints.items()}
 
 
@@ -118,7 +119,7 @@ def _compile(callback: Callable[..., Any], shape: _Shape, major: int) -> Callabl
             if rest is not None:
                 values[most:] = map(rest, values[most:])
         except Exception as exc:  # a registered type may raise anything
-            raise Misfit(str(exc)) from exc
+            raise Misfit(shorten(str(exc))) from exc
         return callback(*values)
 
     return call

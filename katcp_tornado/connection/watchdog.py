@@ -1,30 +1,66 @@
-"""Is the device still there? Ask it when it has been silent for long."""
+"""The watchdog: asks a device that has been silent for long whether it is still there."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import math
+from typing import TYPE_CHECKING, Optional
 
-from .timers import Timer
+from ..errors import WatchdogTimeout
+from ..transport.timers import Timer
+
+if TYPE_CHECKING:
+    from .link import Link
+    from .requests import Request
 
 
-class Watched(Protocol):
-    """What a watchdog wants of a link."""
+class WatchedLink:
+    """The link as its watchdog sees it."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._probe: Optional[Request] = None
 
     def bytes_in(self) -> int:
         """A number that grows with every byte received."""
+        return self._link.counters.bytes_in
 
     def silent_since(self) -> float:
-        """When the last byte came, or the link came up."""
+        """When the last byte was received, or the link came up."""
+        last = self._link.heard()
+        return self._link.since if last is None else max(self._link.since, last)
 
     def busy_until(self) -> float:
-        """The latest deadline of a request that the device is working on; 0 if there is none."""
+        """The latest deadline of a request in flight; 0 if there is none.
+
+        A request without deadline counts only where the device has no message ids, and then for ever.
+        """
+        session = self._link.session
+        assert session is not None and session.protocol is not None
+        forever = 0.0 if session.protocol.supports("I") else math.inf
+        busy = (entry for entry in session.pending() if entry.sent and not entry.done())
+        deadlines = (entry.deadline for entry in busy if entry is not self._probe)
+        return max((forever if deadline is None else deadline for deadline in deadlines), default=0.0)
 
     def probe(self) -> None:
         """Send a ``?watchdog``."""
+        probe = self._probe
+        if probe is not None and not probe.done():  # the device has ignored it, and been alive otherwise
+            if probe.mid is None:
+                assert self._link.session is not None
+                self._link.session.repeat(probe)
+                return
+            probe.future.cancel()
+        self._probe = self._link.pending.request("watchdog", (), timeout=None, raw=True)
 
     def dead(self) -> None:
         """The device has not answered."""
+        options = self._link.options
+        self._link.session_lost(
+            WatchdogTimeout(
+                f"silent for {options.watchdog:g} s, and no answer to ?watchdog within {options.watchdog_timeout:g} s"
+            )
+        )
 
 
 class Watchdog:
@@ -37,7 +73,7 @@ class Watchdog:
 
     __slots__ = ("_extended", "_interval", "_link", "_loop", "_probed", "_seen", "_timeout", "_timer", "_until")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, link: Watched, interval: float, timeout: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, link: WatchedLink, interval: float, timeout: float) -> None:
         self._loop = loop
         self._link = link
         self._interval = interval
@@ -58,8 +94,12 @@ class Watchdog:
         if self._probed and self._link.bytes_in() == self._seen:
             if now >= self._until and not self._extended:
                 # Asked once: requests that are made from now on, to a silent device, put nothing off.
-                self._extended = True
                 self._until = max(now, self._link.busy_until())
+                if self._until == math.inf:
+                    self._until = now
+                    self._timer.start(self._interval)  # and then ask again
+                    return
+                self._extended = True
             if now >= self._until:
                 self._link.dead()
             else:

@@ -1,6 +1,6 @@
 """Requests to a device without message ids: of each name, one at a time.
 
-Replies and their informs carry nothing but the name. So the requests of one name stand in a lane; the first one has
+Replies and their informs carry nothing but the name. So the requests of one name stand in a queue; the first one has
 been sent, and the next is sent when its reply has come. One that its owner has abandoned keeps its place if it was
 sent, as a quarantine: the reply that the device still owes it must not go to the next.
 """
@@ -11,13 +11,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, Callable, Optional, Protocol
 
-from .codec import RawMessage
-from .errors import WriteBufferFull
-from .message import Message
+from ..errors import WriteBufferFull
+from ..wire.codec import RawMessage
+from ..wire.message import Message
 
 
 class Entry(Protocol):
-    """What a session wants of a request.
+    """Request, as a session needs it.
 
     ``size`` is the bytes of the first ``weighed`` of its informs. All of them together are at most what has come since
     ``mark``, a value of ``Counters.bytes_in``: so they need not be weighed until that is too much.
@@ -36,7 +36,7 @@ class Entry(Protocol):
 
     @property
     def done(self) -> Callable[[], bool]:
-        """Whether the owner waits no longer."""
+        """True if the owner waits no longer."""
 
     def watch(self) -> None:
         """The owner is to call `.Session.abandon` as soon as he waits no longer, instead of when the deadline comes."""
@@ -44,11 +44,14 @@ class Entry(Protocol):
     def answer(self, raw: RawMessage) -> None:
         """The reply has come."""
 
-    def refuse(self, exc: BaseException) -> None:
+    def abandon(self) -> None:
+        """Abandon the request: have `.Session.abandon` called, once."""
+
+    def fail(self, exc: BaseException) -> None:
         """The request has failed."""
 
 
-class Lanes:
+class RequestQueues:
     """The requests of one connection that have no id.
 
     :arg transmit: sends the line of a request. May raise `.WriteBufferFull`.
@@ -61,17 +64,17 @@ class Lanes:
         self._transmit = transmit
         self._max_queue = max_queue
         self._queued = 0
-        #: The lanes that are not empty. For looking only.
+        #: The queues that are not empty. For looking only.
         self.by_name: dict[bytes, OrderedDict[Entry, None]] = {}
 
     def __iter__(self) -> Iterator[Entry]:
-        for lane in self.by_name.values():
-            yield from lane
+        for queue in self.by_name.values():
+            yield from queue
 
     def add(self, entry: Entry, line: bytes) -> None:
         """Send a request, or queue it behind those of its name. Raises `.WriteBufferFull`."""
-        lane = self.by_name.get(entry.name)
-        if lane is None:
+        queue = self.by_name.get(entry.name)
+        if queue is None:
             self._transmit(entry, line)
             self.by_name[entry.name] = OrderedDict({entry: None})
         elif self._queued + len(line) > self._max_queue:
@@ -79,7 +82,7 @@ class Lanes:
         else:
             entry.line = line
             self._queued += len(line)
-            lane[entry] = None
+            queue[entry] = None
 
     def adopt(self, entry: Entry) -> None:
         """Await the reply of a request that was sent with an id, by its name."""
@@ -87,54 +90,54 @@ class Lanes:
 
     def head(self, name: bytes, mid: Optional[int]) -> Optional[Entry]:
         """The request that a message belongs to; one with an id belongs to a request that was sent with that id."""
-        lane = self.by_name.get(name)
-        if lane is None:
+        queue = self.by_name.get(name)
+        if queue is None:
             return None
-        entry = next(iter(lane))
+        entry = next(iter(queue))
         return entry if mid is None or entry.mid == mid else None
 
     def advance(self, name: bytes) -> None:
         """The reply of the head has come: send the next one."""
-        lane = self.by_name[name]
-        lane.popitem(last=False)
-        while lane:
-            entry = next(iter(lane))
+        queue = self.by_name[name]
+        queue.popitem(last=False)
+        while queue:
+            entry = next(iter(queue))
             if entry.sent:
                 return
             if entry.done():  # and `abandon` comes too late
-                self._forget(lane, entry)
+                self._forget(queue, entry)
                 continue
             line, entry.line = entry.line, b""
             self._queued -= len(line)
             try:
                 self._transmit(entry, line)
             except WriteBufferFull as exc:
-                del lane[entry]
-                entry.refuse(exc)
+                del queue[entry]
+                entry.fail(exc)
             else:
                 return
         del self.by_name[name]
 
     def abandon(self, entry: Entry) -> bool:
         """The owner has given the request up. Returns whether it keeps its place."""
-        lane = self.by_name.get(entry.name)
-        if lane is None or entry not in lane:
+        queue = self.by_name.get(entry.name)
+        if queue is None or entry not in queue:
             return False
         if entry.sent:
             return True
-        self._forget(lane, entry)  # not the last one: the head was sent
+        self._forget(queue, entry)  # not the last one: the head was sent
         return False
 
-    def _forget(self, lane: OrderedDict[Entry, None], entry: Entry) -> None:
-        del lane[entry]
+    def _forget(self, queue: OrderedDict[Entry, None], entry: Entry) -> None:
+        del queue[entry]
         self._queued -= len(entry.line)
 
     def owes(self, entry: Entry) -> bool:
-        """Whether the request was given up and still keeps its place."""
+        """True if the request was given up and still keeps its place."""
         return entry.done() and entry in self.by_name.get(entry.name, {})
 
     def close(self) -> None:
-        """Forget them all, and the session too, which holds these lanes."""
+        """Forget them all, and the session too, which holds these queues."""
         self.by_name.clear()
         self._transmit = _closed
 

@@ -4,14 +4,11 @@ The rules of the conversation live here:
 
 - A line is at most ``limit`` bytes, 64 KiB until the protocol version is known, and at most 1 MiB may come
   before that. An endless line is noticed as soon as it is too long.
-- The version is known when ``#version-connect katcp-protocol`` has come, wherever it stands in the banner
-  [section 4.2]; or, for a v4 device, when both ``#version`` and ``#build-state`` have, or when the owner calls
-  `Session.conclude` some time after one of them. A protocol line corrects what was assumed before it; a second
-  one is ignored.
-- A request is an entry in a table: by its id where the device has message ids (flag I), otherwise in the lane of
-  its name (see `lanes`). What was sent decides how its reply is matched, not the flags of the moment.
+- The greeting tells the protocol version: see `.greeting`.
+- A request is an entry in a table: by its id where the device has message ids (flag I), otherwise in the queue of
+  its name (see `queues`). What was sent decides how its reply is matched, not the flags of the moment.
 - An entry that its owner has abandoned (``done()``) leaves the table of ids when it is next looked at, and keeps its
-  place in a lane.
+  place in a queue.
 - Between two messages, whatever ran in between may have closed the session; then the rest of the chunk is
   not looked at.
 
@@ -24,13 +21,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Optional, Protocol, Union
 
-from . import codec
-from .codec import RawMessage
-from .errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge, WriteBufferFull, one_line
-from .lanes import Entry, Lanes
-from .message import MAX_MID, Message
-from .protocol import V4, ProtocolFlags
-from .stats import Counters
+from ..errors import DeviceDisconnected, LineTooLong, ProtocolError, ReplyTooLarge, WriteBufferFull, one_line
+from ..wire import codec
+from ..wire.codec import RawMessage
+from ..wire.message import MAX_MID, Message
+from ..wire.version import V4, ProtocolFlags
+from .counters import Counters
+from .greeting import GREETING_NAMES, Greeting, Stage
+from .request_queues import Entry, RequestQueues
 
 #: Longest line, and most bytes in all, that are accepted before the protocol version is known.
 GREETING_LINE = 64 * 1024
@@ -44,6 +42,8 @@ CROWD = 8
 MAX_TEXT = 4096
 
 _LINE = re.compile(rb"[^\r\n]*[\r\n]?")
+#: The address of a client, as servers tell it: a host and a port.
+_ADDRESS = re.compile(r"\S+:\d+\s*$")
 
 
 def _words(raw: RawMessage) -> list[str]:
@@ -52,13 +52,16 @@ def _words(raw: RawMessage) -> list[str]:
 
 
 class Owner(Protocol):
-    """What a session wants of its connection. Any of these may close the session."""
+    """Connection, as a session needs it. Any of these may close the session."""
 
     def session_greeted(self) -> None:
-        """Half of a v4 greeting has come: call `Session.conclude` a little later."""
+        """Half of a v4 greeting was received: `Session.out_of_patience` is to be called a little later."""
 
     def session_connected(self) -> None:
         """The protocol version is known."""
+
+    def session_corrected(self) -> None:
+        """The protocol version is not the one that was known before."""
 
     def session_lost(self, cause: Exception) -> None:
         """The conversation cannot go on."""
@@ -83,22 +86,22 @@ class Session:
     :arg counters: what is counted, across connections.
     :arg limit: the longest line, in bytes.
     :arg max_reply: most bytes of informs that are collected for one request.
-    :arg max_queue: most bytes of requests that wait in lanes.
+    :arg max_queue: most bytes of requests that wait in queues.
     """
 
     __slots__ = (
         "_all_informs",
-        "_announced",
         "_assumed",
         "_by_mid",
         "_chunk",
         "_doubtful",
         "_counters",
         "_crowd",
+        "_greeting",
         "_greeting_bytes",
         "_ids",
         "_informs",
-        "_lanes",
+        "_queues",
         "_leaving",
         "_limit",
         "_line_limit",
@@ -106,9 +109,10 @@ class Session:
         "_next_mid",
         "_owner",
         "_parser",
-        "_v4",
+        "_unsettled",
         "_write",
         "alive",
+        "parting",
         "protocol",
         "versions",
     )
@@ -135,7 +139,7 @@ class Session:
         self._parser = codec.Parser(limit + 2)
         self._greeting_bytes = 0
         self._by_mid: dict[int, Entry] = {}
-        self._lanes = Lanes(self._transmit, max_queue)
+        self._queues = RequestQueues(self._transmit, max_queue)
         self._assumed = False
         # Given up while the protocol is only assumed: their replies may come without the ids that we sent.
         self._doubtful: dict[int, Entry] = {}
@@ -143,9 +147,12 @@ class Session:
         self._ids = False
         self._next_mid = 1
         self._crowd = CROWD
-        self._announced = False
-        self._v4: set[bytes] = set()
+        self._greeting = Greeting()
+        # The end of a chunk matters: the version is not decided, or the device has said that it disconnects.
+        self._unsettled = True
         self._leaving: Optional[DeviceDisconnected] = None
+        #: The reason that a C server gives before it ends the connection; None if it has given none.
+        self.parting: Optional[str] = None
         #: False once `close` was called; nothing happens after that.
         self.alive = True
         #: What the device speaks; None until that is known.
@@ -177,16 +184,16 @@ class Session:
                 entry.watch()
             return
         entry.watch()  # who comes next waits for this one
-        self._lanes.add(entry, bytes(RawMessage(codec.REQUEST, entry.name, None, arguments)))
+        self._queues.add(entry, bytes(RawMessage(codec.REQUEST, entry.name, None, arguments)))
 
     def _thin_out(self) -> None:
         """Forget those that were given up. Rarely, so that each request pays for a bounded share of the looking."""
         for entry in [entry for entry in self._by_mid.values() if entry.done()]:
-            self.abandon(entry)
+            entry.abandon()
         self._crowd = CROWD + 2 * len(self._by_mid)
 
     def _transmit(self, entry: Entry, line: bytes) -> None:
-        self._write(line, len(self._lanes.by_name) < 2)
+        self._write(line, len(self._queues.by_name) < 2)
         entry.sent = True
         entry.mark = self._counters.bytes_in
         self._counters.requests += 1
@@ -213,7 +220,7 @@ class Session:
                     self._doubtful[mid] = entry
             if self._doubtful.get(mid) is entry:
                 return True
-        return self._lanes.abandon(entry)
+        return self._queues.abandon(entry)
 
     def forget(self, entry: Entry) -> None:
         """The reply of an abandoned request is not awaited any longer, unless others wait for that: see `owes`."""
@@ -221,13 +228,13 @@ class Session:
             self._doubtful.pop(entry.mid, None)
 
     def owes(self, entry: Entry) -> bool:
-        """Whether the device still owes the reply of an abandoned request, and others wait for that."""
-        return self._lanes.owes(entry)
+        """True if the device still owes the reply of an abandoned request, and others wait for that."""
+        return self._queues.owes(entry)
 
     def pending(self) -> Iterator[Entry]:
         """Every request that waits for a reply or for its turn, and every abandoned one that is still owed one."""
         yield from self._by_mid.values()
-        yield from self._lanes
+        yield from self._queues
         yield from self._doubtful.values()
 
     # In
@@ -238,17 +245,22 @@ class Session:
         self._counters.bytes_in += size
         if self._parser.buffer_size + size > self._line_limit:
             self._receive_by_line(bytes(data))
+        elif self._unsettled:
+            self._dispatch_greeting(self._parser.append(data))
         else:
             self._dispatch(self._parser.append(data))
-        if self._leaving is not None or self.protocol is None:
+        if self._unsettled:
             self._received(size)
 
     def _received(self, size: int) -> None:
-        """A chunk was dispatched, and the conversation has not begun, or is at its end."""
+        """Handles the end of a chunk before the conversation has begun, and at its end."""
         if not self.alive:
             return
         if self._leaving is not None:
             self._owner.session_lost(self._leaving)
+            return
+        self._settle_greeting()
+        if self.protocol is not None:
             return
         self._greeting_bytes += size
         if self._greeting_bytes > GREETING_TOTAL:
@@ -262,16 +274,33 @@ class Session:
             if self._parser.buffer_size + len(line) - ended > self._line_limit:
                 self._owner.session_lost(LineTooLong(f"a line is longer than {self._line_limit} bytes"))
                 return
-            self._dispatch(self._parser.append(line))
+            self._dispatch_greeting(self._parser.append(line))
             if not self.alive:
                 return
+
+    def _dispatch_greeting(self, messages: list[Union[RawMessage, ValueError]]) -> None:
+        """Hands on each message; a v4 greeting is complete before the first that is not part of it."""
+        for index, raw in enumerate(messages):
+            if not self._unsettled:
+                self._dispatch(messages[index:])
+                return
+            if type(raw) is RawMessage and raw.name not in GREETING_NAMES:
+                self._settle_greeting()
+            self._dispatch([raw])
+            if not self.alive:
+                return
+
+    def _settle_greeting(self) -> None:
+        decided = self._greeting.decided()
+        if decided is not None and (self._assumed or decided != self.protocol):
+            self._decide(decided)
 
     def _dispatch(self, messages: list[Union[RawMessage, ValueError]]) -> None:
         """Hand each message to whom it belongs. This is the hottest loop of the library."""
         counters = self._counters
         by_mid = self._by_mid
-        lanes = self._lanes.by_name
-        head = self._lanes.head
+        queues = self._queues.by_name
+        head = self._queues.head
         wrap = Message.wrap
         reply, inform = codec.REPLY, codec.INFORM
         for raw in messages:
@@ -287,10 +316,13 @@ class Session:
                     entry = by_mid.get(mid)
                     if entry is None:
                         entry = head(raw.name, mid)
+                    elif entry.name != raw.name:
+                        self._owner.session_unknown(raw)
+                        entry = None
                     if entry is None:
                         counters.unmatched_replies += 1
                         continue
-                elif lanes:
+                elif queues:
                     entry = head(raw.name, mid)
                 else:
                     entry = None
@@ -298,7 +330,7 @@ class Session:
                     self._asynchronous(raw)
                 elif entry.done():  # in quarantine, or it was given up: with an id, what it holds can go
                     counters.unmatched_replies += 1
-                    self.abandon(entry)
+                    entry.abandon()
                 elif entry.on_inform is not None:
                     self._owner.call(entry.on_inform, wrap(raw))
                 else:
@@ -311,7 +343,11 @@ class Session:
                 mid = raw.mid
                 entry = by_mid.pop(mid, None) if mid is not None else None
                 if entry is None:
-                    self._lane_reply(raw, mid)
+                    self._reply_by_name(raw, mid)
+                elif entry.name != raw.name:  # of another request: this one still waits
+                    by_mid[mid] = entry  # type: ignore[index]
+                    counters.unmatched_replies += 1
+                    self._owner.session_unknown(raw)
                 elif entry.done():  # it was given up
                     counters.unmatched_replies += 1
                 else:
@@ -330,12 +366,13 @@ class Session:
         if entry.size <= self._max_reply:
             return
         error = f"the informs of ?{entry.name.decode()} come to more than {self._max_reply} bytes"
-        entry.refuse(ReplyTooLarge(error))
-        if self.abandon(entry):  # nobody could tell the rest of its informs from those of the next request
+        entry.fail(ReplyTooLarge(error))
+        entry.abandon()
+        if self.owes(entry):  # nobody could tell the rest of its informs from those of the next request
             self._owner.session_lost(ReplyTooLarge(error))
 
-    def _lane_reply(self, raw: RawMessage, mid: Optional[int]) -> None:
-        entry = self._lanes.head(raw.name, mid)
+    def _reply_by_name(self, raw: RawMessage, mid: Optional[int]) -> None:
+        entry = self._queues.head(raw.name, mid)
         if entry is None:
             self._counters.unmatched_replies += 1
             if mid is not None:
@@ -346,7 +383,7 @@ class Session:
         else:
             self._counters.replies += 1
             entry.answer(raw)
-        self._lanes.advance(raw.name)
+        self._queues.advance(raw.name)
 
     def _asynchronous(self, raw: RawMessage) -> None:
         """An inform that belongs to no request: first to the library itself, then to who asked for it."""
@@ -365,48 +402,42 @@ class Session:
 
     # Versions
 
-    @property
-    def greeted(self) -> bool:
-        """Whether a part of a v4 greeting has come."""
-        return bool(self._v4)
-
     def assume(self, flags: ProtocolFlags) -> None:
         """Go on as if the device had sent these flags, until it sends its own."""
-        self._assumed = True
+        self._greeting.assume()
         self._decide(flags)
 
-    def conclude(self) -> None:
-        """Half a v4 greeting has come and nothing more: take the device for v4."""
-        if self._v4 and self.protocol is None:
-            self._decide(V4)
+    def out_of_patience(self) -> bool:
+        """Takes the device for v4 if half a v4 greeting was received. Returns False if it was not."""
+        if not self._greeting.out_of_patience():
+            return False
+        self._decide(V4)
+        return True
 
     def _version_connect(self, raw: RawMessage) -> None:
         words = _words(raw)
         if not words:
             return
         self._keep_version(words[0], words[1:])
-        if words[0] != "katcp-protocol" or self._announced:
+        if words[0] != "katcp-protocol":
             return
-        self._announced = True
         try:
-            if len(words) < 2:
-                raise ProtocolError("the device names no protocol version")
-            flags = ProtocolFlags.parse(words[1])
+            flags = self._greeting.protocol_line(words[1:])
         except ProtocolError as exc:
             self._owner.session_lost(exc)
-        else:
+            return
+        if flags is not None:
             self._decide(flags)
 
     def _v4_greeting(self, raw: RawMessage) -> None:
         name = raw.name.decode("ascii")
         self._keep_version(name, _words(raw))
-        if self._announced or raw.name in self._v4:
+        if not self._greeting.v4_line(raw.name):
             return
-        self._v4.add(raw.name)
-        if len(self._v4) == 2:
-            self._decide(V4)
-        elif self.protocol is None:
+        if self._greeting.stage is Stage.HALF_V4:
             self._owner.session_greeted()
+        else:
+            self._unsettled = True
 
     def _keep_version(self, name: str, versions: list[str]) -> None:
         if name in self.versions or len(self.versions) < MAX_VERSIONS:
@@ -414,7 +445,8 @@ class Session:
 
     def _decide(self, flags: ProtocolFlags) -> None:
         before, self.protocol = self.protocol, flags
-        self._assumed = self._assumed and before is None
+        self._assumed = self._greeting.is_assumed
+        self._unsettled = False
         self._ids = flags.supports("I")
         self._informs = self._all_informs[flags.major]
         self._line_limit = self._limit
@@ -423,19 +455,29 @@ class Session:
         elif before.supports("I") and not flags.supports("I"):
             # The ids that we sent may come back or not: await these replies by name.
             for _, entry in sorted([*self._by_mid.items(), *self._doubtful.items()]):
-                self._lanes.adopt(entry)
+                self._queues.adopt(entry)
             self._by_mid.clear()
         self._doubtful.clear()
+        if before is not None and before != flags:
+            self._owner.session_corrected()
 
     def _disconnect(self, raw: RawMessage) -> None:
         reason = b" ".join(raw.arguments)[:MAX_TEXT].decode("utf-8", "backslashreplace")
+        self._unsettled = True
         self._leaving = DeviceDisconnected(one_line(f"the device disconnected us: {reason}"), reason)
+
+    def _client_disconnected(self, raw: RawMessage) -> None:
+        """A client has been disconnected: another one, whose address is told, or this one, by some C servers."""
+        text = b" ".join(raw.arguments)[:MAX_TEXT].decode("utf-8", "backslashreplace")
+        if text and not _ADDRESS.match(text):
+            self.parting = text
 
     _OWN: dict[bytes, Callable[[Session, RawMessage], None]] = {
         b"version-connect": _version_connect,
         b"version": _v4_greeting,
         b"build-state": _v4_greeting,
         b"disconnect": _disconnect,
+        b"client-disconnected": _client_disconnected,
     }
 
     # The end
@@ -445,6 +487,6 @@ class Session:
         self.alive = False
         entries = [entry for entry in self.pending() if not entry.done()]
         self._by_mid.clear()
-        self._lanes.close()
+        self._queues.close()
         self._doubtful.clear()
         return entries

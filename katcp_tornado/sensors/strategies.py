@@ -6,14 +6,15 @@ import numbers
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .values import encode
+from ..errors import quoted
+from ..wire.values import decode, encode
 
 #: Which parameters of a strategy are times: seconds, on the wire of a v4 device milliseconds [section 1.1].
 _TIMES = {"period": (0,), "event-rate": (0, 1), "differential-rate": (1, 2)}
 
 
 class Strategy(NamedTuple):
-    """How a device is to sample a sensor: ``auto``, ``event``, ``period`` ... and the parameters, times in seconds."""
+    """Sampling strategy: ``auto``, ``event``, ``period`` ... and the parameters, times in seconds."""
 
     name: str
     params: tuple[Any, ...] = ()
@@ -28,6 +29,8 @@ class Strategy(NamedTuple):
             raise TypeError(f"strategy must be a str, not {type(name).__name__}")
         if not name:
             raise ValueError("strategy must not be empty")
+        if any(character.isspace() for character in name):
+            raise ValueError(f"strategy must be one word, not {name[:100]!r}")
         if isinstance(params, (str, bytes)) or not isinstance(params, Iterable):
             raise TypeError(f"params must be a list or tuple, not {type(params).__name__}")
         strategy = cls(name, tuple(params))
@@ -36,14 +39,24 @@ class Strategy(NamedTuple):
         return strategy
 
     def arguments(self, major: int) -> list[bytes]:
-        """What stands on the wire, for a device that speaks KATCP *major*."""
+        """Arguments on the wire, for a device that speaks KATCP *major*."""
         arguments = [encode(self.name), *(encode(param, major) for param in self.params)]
         if major < 5:
             for index in _TIMES.get(self.name, ()):
-                if index < len(self.params) and isinstance(self.params[index], numbers.Real):
-                    milliseconds = float(self.params[index]) * 1000.0
+                if index < len(self.params):
+                    milliseconds = _seconds(self.params[index]) * 1000.0
                     arguments[index + 1] = encode(int(milliseconds) if milliseconds.is_integer() else milliseconds)
         return arguments
+
+
+def _seconds(param: Any) -> float:
+    """A time, however it is given. Raises `ValueError` if it is none."""
+    if isinstance(param, numbers.Real):
+        return float(param)
+    try:
+        return float(decode(float, encode(param)))
+    except ValueError:
+        raise ValueError(f"params must have a number of seconds in place of {quoted(param)}") from None
 
 
 NONE = Strategy("none")

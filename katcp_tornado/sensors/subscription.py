@@ -1,4 +1,4 @@
-"""What the user holds of the sensors that he wants to hear of."""
+"""Subscriptions: the sensors that a user wants sampled, and their readings."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from .errors import FailReply, InvalidReply, own_copy
-from .requests import Waiter
-from .sensor_types import Reading, check_name
+from ..connection.waiters import Waiter
+from ..errors import FailReply, InvalidReply, own_copy
 from .strategies import Strategy
-from .values import decoder
+from .types import OfSensor, Reading, check_name, typed_decoder
 
 if TYPE_CHECKING:
-    from .items import Item
+    from .sampled_sensor import SampledSensor
     from .sampling import Sampling
 
 
@@ -38,18 +37,20 @@ class Subscription:
         self._callback = callback
         self._type = type
         self._readings: dict[str, Reading] = {}
-        self._waiters: dict[Waiter, None] = {}
+        self._waiters: dict[Waiter[Any], None] = {}
         # For the sampling:
         #: The greater, the newer.
         self.born = 0
         self.wanted = strategy
-        #: Of this connection; None for the device's own type.
-        self.decode: Optional[Callable[[bytes], Any]] = None
+        #: The decoder of values on this connection; None for the device's own type.
+        self.decode: Any = None
         self.alive = True
-        self.items: dict[bytes, Item] = {}
-        #: Those of which the device has not yet said whether it samples them.
-        self.waiting: set[Item] = set()
-        #: Those that it does not.
+        self.sensors: dict[bytes, SampledSensor] = {}
+        #: The only subscription: shared by the sensors of which that is true.
+        self.alone = (self,)
+        #: The number of sensors of which the device has not yet said whether it samples them.
+        self.waiting = 0
+        #: The sensors that it does not sample.
         self.refused: dict[str, BaseException] = {}
         sampling.add(self, names)
 
@@ -58,7 +59,7 @@ class Subscription:
     @property
     def names(self) -> list[str]:
         """The names of the sensors."""
-        return [item.name for item in self.items.values()]
+        return [sensor.name for sensor in self.sensors.values()]
 
     @property
     def strategy(self) -> str:
@@ -72,8 +73,8 @@ class Subscription:
 
     @property
     def is_synced(self) -> bool:
-        """Whether the device samples all of the sensors, on this connection."""
-        return self.alive and self._sampling.connected and not self.waiting and not self.refused
+        """True while the device samples all of the sensors, on this connection."""
+        return self.alive and self._sampling.is_connected and not self.waiting and not self.refused
 
     @property
     def failures(self) -> Mapping[str, BaseException]:
@@ -92,7 +93,8 @@ class Subscription:
         refused a sensor (`.FailReply`, `.InvalidReply`), `.WaitTimeout` after *timeout* seconds, and the client's
         cause when that is, or becomes, CLOSED. It is cancelled by `cancel`.
         """
-        waiter = self._sampling.wait(f"not all of {len(self.items)} sensors are sampled", timeout)
+        what = f"not all of {len(self.sensors)} sensors are sampled"
+        waiter = self._sampling.wait(what, timeout, self._why_not_synced)
         if not self.alive:
             waiter.cancel()
         if not waiter.done():
@@ -100,6 +102,9 @@ class Subscription:
             waiter.add_done_callback(lambda _: self._waiters.pop(waiter, None))
             self.settled()
         return waiter
+
+    def _why_not_synced(self) -> Optional[BaseException]:
+        return self._sampling.last_exc or next(iter(self.refused.values()), None)
 
     def cancel(self) -> None:
         """End it: the callback is not called again.
@@ -120,36 +125,44 @@ class Subscription:
 
     # What the sampling tells
 
+    @property
+    def own_type(self) -> bool:
+        """True if the device's own type must be known to decode the values."""
+        return self.decode is None or self.decode.__class__ is OfSensor
+
     def begin(self, major: int) -> None:
         """There is a connection to a device that speaks KATCP *major*."""
         if self._type is not None:
-            self.decode = decoder(self._type, major)
+            self.decode = typed_decoder(self._type, major)
 
     def settled(self) -> None:
-        """Perhaps all is said of what the device samples."""
-        if not self._waiters or self.waiting or not self._sampling.connected:
+        """Settle `synced` if the device has said of each sensor whether it samples it."""
+        if not self._waiters or self.waiting or not self._sampling.is_connected:
             return
         error = next((exc for exc in self.refused.values() if isinstance(exc, (FailReply, InvalidReply))), None)
         for waiter in list(self._waiters):
             if error is not None:
-                waiter.refuse(own_copy(error))
-                waiter.holder.abandon(waiter)
+                waiter.fail(own_copy(error))
             elif not self.refused:
                 waiter.resolve(None)
 
-    def has(self, item: Item) -> bool:
-        """Whether a reading of a sensor is known."""
-        return item.name in self._readings
+    def has(self, sensor: SampledSensor) -> bool:
+        """True if a reading of a sensor is known."""
+        return sensor.name in self._readings
 
-    def store(self, item: Item, reading: Reading) -> None:
+    def store(self, sensor: SampledSensor, reading: Reading) -> None:
         """This is the last reading of a sensor."""
-        self._readings[item.name] = reading
+        self._readings[sensor.name] = reading
+
+    def forget(self, sensor: SampledSensor) -> None:
+        """The reading is one of another sensor, which had the name before."""
+        self._readings.pop(sensor.name, None)
 
     def listens(self) -> bool:
-        """Whether there is anybody to be told of readings."""
+        """True if somebody is to be told of readings."""
         return self._callback is not None
 
-    def deliver(self, readings: Iterable[tuple[Item, Reading]]) -> None:
+    def deliver(self, readings: Iterable[tuple[SampledSensor, Reading]]) -> None:
         """Tell of readings that were stored."""
         if self._callback is not None:
             for _, reading in readings:
@@ -163,4 +176,10 @@ def as_names(names: Union[str, Iterable[str]]) -> list[str]:
         names = [names]
     elif isinstance(names, (bytes, Mapping)) or not isinstance(names, Iterable):
         raise TypeError(f"names must be a str, or a list of them, not {type(names).__name__}")
-    return list(dict.fromkeys(check_name(name) for name in names))
+    return list(dict.fromkeys(_one_name(name) for name in names))
+
+
+def _one_name(name: str) -> str:
+    if "," in check_name(name):
+        raise ValueError(f"{name[:100]!r} is no sensor's name: a comma stands between the names of several")
+    return name

@@ -1,13 +1,16 @@
-"""What a device says of its sensors, and what it measures with them [guidelines, sections 3 and 7]."""
+"""Descriptions and readings of sensors [guidelines, sections 3 and 7]."""
 
 from __future__ import annotations
 
 import enum
+import math
+import numbers
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Callable, NamedTuple
 
-from .values import Address, Timestamp, decoder
+from ..errors import quoted
+from ..wire.values import Address, Timestamp, decoder, encode
 
 __all__ = ["Reading", "SensorInfo", "SensorStatus"]
 
@@ -32,7 +35,7 @@ class SensorStatus(enum.Enum):
 
     @property
     def valid_value(self) -> bool:
-        """Whether a reading of this status carries a valid value: nominal, warn and error."""
+        """True if a reading of this status carries a valid value: nominal, warn and error."""
         return self in _VALID
 
 
@@ -55,7 +58,7 @@ VALUE_TYPES: dict[str, type] = {
 
 
 class SensorInfo(NamedTuple):
-    """What a device says of one of its sensors: a ``#sensor-list`` [section 7.2]."""
+    """Description of a sensor: a ``#sensor-list`` [section 7.2]."""
 
     #: The name, such as ``antenna.azimuth``.
     name: str
@@ -70,21 +73,32 @@ class SensorInfo(NamedTuple):
 
     @classmethod
     def parse(cls, arguments: Sequence[bytes]) -> SensorInfo:
-        """That of the arguments of a ``#sensor-list``. Raises `ValueError` if there are too few."""
+        """That of the arguments of a ``#sensor-list``; what is missing is empty. Raises `ValueError` if all is."""
         try:
             name, description, units, type_name, *params = arguments
         except ValueError:
-            count = len(arguments)
-            raise ValueError(f"a sensor has a name, a description, units and a type, not {count} arguments") from None
+            if not arguments or not arguments[0]:
+                raise ValueError("a sensor has a name") from None
+            name, description, units, type_name = (*arguments, b"", b"", b"")[:4]
+            params = []
         return _new(cls, (text(name), text(description), _word(units), _word(type_name), params))
+
+    @property
+    def values(self) -> list[str]:
+        """The values of a discrete sensor; empty for any other."""
+        return [text(param) for param in self.params] if self.type_name == "discrete" else []
+
+    def differs(self, other: SensorInfo) -> bool:
+        """True if readings of the other mean something else: the type, the units or the parameters differ."""
+        return self[2:] != other[2:]
 
     def decoder(self, major: int) -> Callable[[bytes], Any]:
         """The function that makes a value of an argument of this sensor's type, in KATCP *major*."""
-        return _value_decoder(self.type_name, major)
+        return decoder(VALUE_TYPES.get(self.type_name, bytes), major)
 
 
 class Reading(NamedTuple):
-    """What a sensor said at one time."""
+    """Reading of a sensor at one time."""
 
     #: The name that the sensor has on the device.
     name: str
@@ -95,6 +109,66 @@ class Reading(NamedTuple):
     status: SensorStatus
     #: Decoded; None if it is not known: the link is lost, or what the device sent is no value of the sensor's type.
     value: Any
+
+    def plain(self) -> dict[str, Any]:
+        """The reading as a dict of ``name``, ``timestamp``, ``status`` and ``value`` that ``json`` can write.
+
+        Bytes are text, in which what is no UTF-8 is escaped; addresses and Enums are as on the wire; numbers that JSON
+        does not have are the words ``nan``, ``inf`` and ``-inf``.
+        """
+        return {
+            "name": self.name,
+            "timestamp": _plain(float(self.timestamp)),
+            "status": self.status.value,
+            "value": _plain(self.value),
+        }
+
+
+class OfSensor(NamedTuple):
+    """The decoder of numbers, which in KATCP 4 depends on the sensor's own type: times are in milliseconds there."""
+
+    #: Of sensors that are no timestamps.
+    plain: Callable[[bytes], Any]
+    #: Of timestamps: in seconds.
+    seconds: Callable[[bytes], Any]
+
+
+def typed_decoder(type_: Any, major: int) -> Any:
+    """The decoder of values of a type that the user has named: a function, or an `OfSensor`."""
+    plain = decoder(type_, major)
+    if major >= 5 or not _is_number(type_):
+        return plain
+    seconds = decoder(Timestamp, major)
+    return OfSensor(plain, lambda raw: type_(seconds(raw)) if type_ is not numbers.Real else float(seconds(raw)))
+
+
+def _is_number(type_: Any) -> bool:
+    return (
+        isinstance(type_, type)
+        and issubclass(type_, numbers.Real)
+        and not issubclass(type_, (bool, Timestamp, enum.Enum))
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value as `json` can write it."""
+    if value is None or (isinstance(value, (bool, str)) and not isinstance(value, enum.Enum)):
+        return value
+    if isinstance(value, enum.Enum):
+        return text(encode(value))
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return number if math.isfinite(number) else text(encode(number))
+    return text(value if isinstance(value, bytes) else _on_the_wire(value))
+
+
+def _on_the_wire(value: Any) -> bytes:
+    try:
+        return encode(value)
+    except TypeError:  # of a decoder that the user has registered without an encoder
+        return str(value).encode("utf-8", "backslashreplace")
 
 
 def check_name(name: str) -> str:
@@ -111,15 +185,14 @@ def text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-@lru_cache(maxsize=256)
 def _word(raw: bytes) -> str:
     """Text of which there are few: one copy is enough."""
-    return text(raw)
+    return _kept(raw) if len(raw) <= 64 else text(raw)
 
 
 @lru_cache(maxsize=256)
-def _value_decoder(type_name: str, major: int) -> Callable[[bytes], Any]:
-    return decoder(VALUE_TYPES.get(type_name, bytes), major)
+def _kept(raw: bytes) -> str:
+    return text(raw)
 
 
 def split(arguments: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -138,7 +211,7 @@ def read(
 ) -> Reading:
     """A reading of these arguments. Raises `ValueError` for what cannot be read, unless its status says so itself."""
     if status not in STATUSES:
-        raise ValueError(f"{status!r} is not a sensor status")
+        raise ValueError(f"{quoted(status)} is not a sensor status")
     try:
         decoded = decode(value)
     except ValueError:

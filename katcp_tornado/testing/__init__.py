@@ -1,4 +1,4 @@
-"""What tests of KATCP clients need: a device that misbehaves on demand, a bad network, and a clock that jumps.
+"""Kit for tests of KATCP clients: a device that misbehaves on demand, a bad network, and a clock that jumps.
 
 `FakeDevice` is a KATCP server on a real port of this machine, which can be scripted. `FaultProxy` stands between a
 client and a device, and is as bad as a network can be. `VirtualTimeLoop` is an IOLoop on which timeouts take no time.

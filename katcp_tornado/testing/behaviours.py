@@ -1,4 +1,4 @@
-"""How a `.FakeDevice` behaves, honestly or not.
+"""Behaviours of a `.FakeDevice`, honest or not.
 
 Every behaviour serves twice. Given to `.FakeDevice.script` or set as `.FakeDevice.behaviour` it rules a whole
 connection; given to `.FakeDevice.on_request` it rules one request. A fault of your own is a subclass of `Behaviour`
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from ..message import Message
+from ..wire.message import Message
 from .handlers import RequestContext
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Behaviour:
         context.connection.send(reply)
 
     def outgoing(self, connection: Connection, data: bytes) -> None:
-        """All that `.Connection.say` sends passes through here, the informs of the device included. Writes it.
+        """Writes what `.Connection.say` sends; the informs of the device pass through here, too.
 
         Called for behaviours of a connection only, not for those of a request.
         """

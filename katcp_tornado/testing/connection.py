@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, cast
 from tornado.concurrent import Future
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
-from ..codec import Parser
-from ..message import Message, MessageType
-from ..values import Timestamp, encode
+from ..wire.codec import Parser
+from ..wire.message import Message, MessageType
+from ..wire.values import Timestamp, encode
 from .handlers import RequestContext
 from .sensors import Sampler
 
@@ -28,7 +28,7 @@ _PROTOCOL = re.compile(r"([0-9]+)(?:\.[0-9]+)?(?:-([A-Za-z]+))?")
 
 
 class Protocol(NamedTuple):
-    """What a device claims to speak, and what it makes of it."""
+    """Protocol that a device claims to speak, and its consequences."""
 
     text: str
     major: int
@@ -78,12 +78,12 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether neither side has closed it, as far as the device knows."""
+        """True if neither side has closed it, as far as the device knows."""
         return self._open
 
     @property
     def writing(self) -> bool:
-        """Whether bytes wait for the kernel to take them, because the client does not read."""
+        """True if bytes wait for the kernel to take them, because the client does not read."""
         return self._stream.writing()
 
     @property

@@ -13,7 +13,7 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 from tornado.tcpserver import TCPServer
 
-from ..message import Message
+from ..wire.message import Message
 from .behaviours import Behaviour
 from .connection import Connection, format_address
 from .interface import Interface
@@ -153,7 +153,7 @@ class FakeDevice(Interface):
 
     @property
     def running(self) -> bool:
-        """Whether it listens."""
+        """True if it listens."""
         return self._server is not None
 
     @property
@@ -256,14 +256,14 @@ class FakeDevice(Interface):
             self._standing_faults[name] = behaviours[-1]
 
     def take_fault(self, name: str) -> Optional[Behaviour]:
-        """How to treat this request, if `on_request` has said anything. A connection calls this."""
+        """Behaviour that `on_request` has ordered for this request, if any. A connection calls this."""
         queue = self._faults.get(name)
         return queue.popleft() if queue else self._standing_faults.get(name)
 
     # Watching
 
     def count(self, name: str) -> int:
-        """How many requests of this name were executed."""
+        """Number of requests of this name that were executed."""
         return sum(message.name == name for _, message in self.received)
 
     def wait(self, condition: Callable[[FakeDevice], object]) -> Future[None]:

@@ -1,4 +1,4 @@
-"""How a `.FakeDevice` executes a request."""
+"""Execution of a request by a `.FakeDevice`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 from tornado import gen
 from tornado.concurrent import Future
 
-from ..message import Message
-from ..values import encode
+from ..wire.message import Message
+from ..wire.values import encode
 
 if TYPE_CHECKING:
     from .behaviours import Behaviour
@@ -33,7 +33,7 @@ class Invalid(Fail):
 
 
 class RequestEntry(NamedTuple):
-    """What a device knows of one of its requests."""
+    """Entry of a request in the table of a device."""
 
     handler: Handler
     description: str
@@ -41,7 +41,7 @@ class RequestEntry(NamedTuple):
     needs: str = ""
 
     def known(self, protocol: Protocol) -> bool:
-        """Whether a device that speaks this protocol has the request."""
+        """True if a device that speaks this protocol has the request."""
         if self.needs.isdigit():
             return protocol.major >= int(self.needs)
         return not self.needs or self.needs in protocol.flags

@@ -1,4 +1,4 @@
-"""What a `.FakeDevice` offers to its clients: its versions, requests and sensors."""
+"""Interface of a `.FakeDevice`: its versions, requests and sensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from ..message import encode_name
+from ..wire.message import encode_name
 from .handlers import Handler, RequestEntry
 from .sensors import FakeReading, FakeSensor
 from .standard import STANDARD

@@ -122,12 +122,12 @@ class Pipe:
 
     @property
     def swallows(self) -> bool:
-        """Whether nothing comes through at present."""
+        """True if nothing comes through at present."""
         return self._flow.faults.black_hole or self._link.forgotten
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing left to wait for, unless a black hole ends."""
+        """True if there is nothing left to wait for, unless a black hole ends."""
         return self._finished or (self._ended and self.swallows)
 
     def start(self) -> None:

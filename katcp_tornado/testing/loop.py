@@ -31,7 +31,7 @@ _Events = list[tuple[selectors.SelectorKey, int]]
 
 
 class _Clock:
-    """What the parts of the loop share: the time, who wants to hear of a pause, and who forbids to jump."""
+    """State that the parts of the loop share: the time, who hears of a pause, and who forbids to jump."""
 
     def __init__(self, horizon: Optional[float]) -> None:
         self._base = 0.0  # the time when it last stood still

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 from tornado.ioloop import IOLoop
 from tornado.netutil import add_accept_handler
 
-from ..options import address_text, check_address, seconds, size
+from ..connection.options import check_address, seconds, size
+from ..transport.lookup import address_text
 from .links import Link, Pipe
 from .port import Port
 
@@ -23,7 +24,7 @@ __all__ = ["Faults", "FaultProxy", "Flow"]
 
 
 class Faults(NamedTuple):
-    """What is wrong with one direction; see `.Flow.impair`."""
+    """Impairments of one direction; see `.Flow.impair`."""
 
     latency: float = 0.0
     bandwidth: float = math.inf
@@ -196,7 +197,7 @@ class FaultProxy:
 
     @property
     def running(self) -> bool:
-        """Whether it listens."""
+        """True if it listens."""
         return self._stop_listening is not None
 
     @property
@@ -216,7 +217,7 @@ class FaultProxy:
 
     @property
     def links(self) -> int:
-        """How many links there are: connections of a client, with theirs to the device."""
+        """Number of links: connections of a client, with theirs to the device."""
         return len(self._links)
 
     def __repr__(self) -> str:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
-from ..message import Message
-from ..values import Timestamp, decode, encode
+from ..wire.message import Message
+from ..wire.values import Timestamp, decode, encode
 from .handlers import Fail
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FakeReading(NamedTuple):
-    """What a sensor says at one time."""
+    """Reading of a sensor at one time."""
 
     #: Seconds since the Unix epoch.
     timestamp: float
@@ -42,11 +42,11 @@ class FakeSensor:
         self.reading = reading
 
     def description_arguments(self) -> list[bytes]:
-        """What ``#sensor-list`` says of it."""
+        """Arguments of its ``#sensor-list``."""
         return [encode(part) for part in (self.name, self.description, self.units, self.type_name, *self.params)]
 
     def reading_arguments(self, major: int) -> list[bytes]:
-        """What ``#sensor-value`` and ``#sensor-status`` say of it, in KATCP *major*."""
+        """Arguments of its ``#sensor-value`` and ``#sensor-status``, in KATCP *major*."""
         timestamp, status, _ = self.reading
         return [
             encode(Timestamp(timestamp), major),

@@ -7,8 +7,8 @@ from typing import Any, Callable, Optional
 
 from tornado.concurrent import Future
 
-from ..message import Message
-from ..values import decode
+from ..wire.message import Message
+from ..wire.values import decode
 from .handlers import Fail, Handler, RequestContext, RequestEntry
 from .sensors import FakeSensor, make_sampler
 

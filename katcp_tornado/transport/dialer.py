@@ -18,10 +18,9 @@ from typing import Any, Callable, Optional
 from tornado.ioloop import IOLoop
 from tornado.netutil import Resolver
 
-from . import lookup
-from .errors import AddressErrors, ConnectTimeout
-from .lookup import Address
-from .options import address_text
+from ..errors import AddressErrors, ConnectTimeout
+from . import forks, lookup
+from .lookup import Address, address_text
 from .timers import Timer
 
 #: Seconds that an address has to itself before the next one is tried beside it.
@@ -118,6 +117,12 @@ class Dial:
             lookup.forget(self._host, self._looked_up)
         for sock in list(self._trying):
             self._drop(sock)
+
+    def leave(self, private: bool) -> None:
+        """This is a forked child: close its copies of the sockets; see `forks.leave`."""
+        trying, self._trying = self._trying, {}
+        for sock in trying:
+            forks.leave(self._io_loop, sock, private)
 
     # Look-up
 

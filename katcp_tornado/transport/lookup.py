@@ -39,6 +39,11 @@ if hasattr(os, "register_at_fork"):
 _IPV4 = int(socket.AF_INET)
 
 
+def address_text(host: object, port: object) -> str:
+    """An address for people: ``device:7147``, ``[::1]:7147``."""
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
 def numeric(host: str, port: int) -> list[Address]:
     """The address of a host that is an IP address as text, at once; nothing if it is a name."""
     try:
@@ -73,13 +78,13 @@ def forget(host: str, done: Done) -> None:
 
 
 def outstanding() -> int:
-    """How many look-ups are under way."""
+    """Number of look-ups that are under way."""
     return len(_under_way)
 
 
 def as_os_error(exc: BaseException) -> BaseException:
-    """What the system would have said: a host that IDNA cannot express is a host that does not exist."""
-    if isinstance(exc, OSError) or not isinstance(exc, ValueError):
+    """The error of the system: a host that IDNA cannot express is a host that does not exist."""
+    if not isinstance(exc, UnicodeError):
         return exc
     error = socket.gaierror(socket.EAI_NONAME, f"not a host name: {exc}")
     error.__cause__ = exc

@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
-from functools import partial
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
-from .errors import WriteBufferFull
-from .lookup import as_os_error
-from .stats import Counters
+from ..errors import WriteBufferFull
+from . import forks
 from .timers import clock
+
+if TYPE_CHECKING:
+    from ..protocol.counters import Counters
 
 #: Most bytes read at a time. The loop tells again if there are more, after others had their turn: 16 KiB hold 270
 #: ``#sensor-status`` (1 ms), at worst 5,461 lines of three bytes (5 ms; see benchmarks/latency.py). More gains nothing.
@@ -107,6 +106,10 @@ class Stream(IOStream):
         self._receive = len  # and not the session, which holds this stream: so both go without the garbage collector
         self._gathered.clear()
         super().close(exc_info)
+
+    def leave(self, private: bool) -> None:
+        """This is a forked child: close its copy of the socket; see `forks.leave`."""
+        forks.leave(self.io_loop, self.socket, private)
 
     # Out
 
@@ -197,8 +200,9 @@ class Stream(IOStream):
         try:
             self._receive(self._chunk[:size])
         except BaseException as exc:
-            # Nobody knows how much of the chunk was heeded, so this conversation is over.
-            self._lose(exc)
+            # Nobody knows how much of the chunk was heeded, so this conversation is over. Ctrl-C is no cause of that.
+            interrupted = ConnectionAbortedError(f"{type(exc).__name__} has come in the middle of what the device sent")
+            self._lose(exc if isinstance(exc, Exception) else interrupted)
             raise
         return None
 
@@ -215,105 +219,3 @@ class Stream(IOStream):
         if lost is not None:
             self.close()
             lost(exc or self._broken)  # after a failed write, the system has no more to say than "end of file"
-
-
-class TLSStream(Stream):
-    """The same over TLS, on a socket whose handshake is done."""
-
-    __slots__ = ()
-
-    socket: ssl.SSLSocket
-
-    def __init__(self, sock: ssl.SSLSocket, *args: Any) -> None:
-        super().__init__(sock, *args)
-        self._recv_into = partial(_unless_blocking, self._recv_into)
-        self._send = partial(_unless_blocking, self._send)
-
-    def read_from_fd(self, buf: Any = None) -> Optional[int]:
-        """Override: as `Stream`, and also what TLS has decrypted already, of which the loop knows nothing."""
-        super().read_from_fd(buf)
-        while not self.closed() and self.socket.pending():
-            super().read_from_fd()
-        return None
-
-
-def _unless_blocking(call: Callable[[Any], int], data: Any) -> int:
-    try:
-        return call(data)
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        raise BlockingIOError from None
-
-
-class Handshake:
-    """The TLS handshake on a connected socket.
-
-    :arg done: called once with the encrypted socket, or with what went wrong (the socket is closed then); never
-        before `start` has returned, and not after `close`.
-
-    Tornado's own SSLIOStream could do it, but logs each failure by itself, at every attempt.
-    """
-
-    def __init__(
-        self,
-        io_loop: IOLoop,
-        sock: socket.socket,
-        context: ssl.SSLContext,
-        hostname: str,
-        done: Callable[[Optional[ssl.SSLSocket], Optional[BaseException]], None],
-    ) -> None:
-        self._io_loop = io_loop
-        self._sock: socket.socket = sock
-        self._context = context
-        self._hostname = hostname
-        self._done: Optional[Callable[[Optional[ssl.SSLSocket], Optional[BaseException]], None]] = done
-
-    def start(self) -> None:
-        """Begin."""
-        self._io_loop.add_handler(self._sock, self._begin, IOLoop.WRITE)
-
-    def close(self) -> None:
-        """End it, and close the socket."""
-        if self._done is not None:
-            self._done = None
-            self._io_loop.remove_handler(self._sock)
-            self._sock.close()
-
-    def _begin(self, fd: Any, events: int) -> None:
-        self._io_loop.remove_handler(self._sock)
-        try:
-            # First without the socket, which wrap_socket() would leak if TLS cannot express the host name.
-            self._context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=self._hostname)
-            self._sock = self._context.wrap_socket(
-                self._sock, server_hostname=self._hostname, do_handshake_on_connect=False
-            )
-        except OSError as exc:
-            self._finish(exc)
-        except (TypeError, ValueError) as exc:
-            self._finish(as_os_error(ValueError(str(exc))))
-        else:
-            self._io_loop.add_handler(self._sock, self._go_on, IOLoop.WRITE)
-
-    def _go_on(self, fd: Any, events: int) -> None:
-        assert isinstance(self._sock, ssl.SSLSocket)
-        try:
-            self._sock.do_handshake()
-        except ssl.SSLWantReadError:
-            self._io_loop.update_handler(self._sock, IOLoop.READ)
-        except ssl.SSLWantWriteError:
-            self._io_loop.update_handler(self._sock, IOLoop.WRITE)
-        except Exception as exc:
-            self._io_loop.remove_handler(self._sock)
-            self._finish(exc)
-        else:
-            self._io_loop.remove_handler(self._sock)
-            self._finish(None)
-
-    def _finish(self, error: Optional[BaseException]) -> None:
-        done, self._done = self._done, None
-        assert done is not None
-        if error is not None:
-            self._sock.close()
-            done(None, error)
-        else:
-            assert isinstance(self._sock, ssl.SSLSocket)
-            done(self._sock, None)

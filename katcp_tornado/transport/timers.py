@@ -11,7 +11,7 @@ STALL = 1.0
 
 
 def clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """What tells the loop's own time: the system's clock itself where `loop.time` would only call that."""
+    """Function that tells the loop's own time: the system's clock itself where `loop.time` would only call that."""
     plain = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
     return time.monotonic if plain else loop.time
 

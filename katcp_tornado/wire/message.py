@@ -6,21 +6,42 @@ import re
 from functools import lru_cache
 from typing import Any, Optional, Union
 
+from ..errors import QUOTED, SHOWN, quoted, shorten
 from . import codec
 from .codec import MessageType, RawMessage
 from .values import encode
 
-__all__ = ["Message", "MessageType", "encode_name", "printable"]
+__all__ = ["Message", "MessageType", "encode_name", "excerpt", "printable"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
-_CONTROL = {n: f"\\x{n:02x}" for n in (*range(0x20), 0x7F)}
+_ESCAPED = [chr(n) if 0x20 <= n < 0x7F else f"\\x{n:02x}" for n in range(256)]
 MAX_MID = 2**31 - 1
 _new = object.__new__
 
 
 def printable(raw: bytes) -> str:
-    """Text for a log or a terminal: UTF-8 where it is printable ASCII, everything else as an escape."""
-    return raw.decode("ascii", "backslashreplace").translate(_CONTROL)
+    """Text for a log or a terminal: printable ASCII as it is, everything else as an escape."""
+    text = raw.decode("latin-1")
+    return text if text.isascii() and text.isprintable() else "".join(map(_ESCAPED.__getitem__, raw))
+
+
+def _beginning(raw: bytes) -> str:
+    return shorten(printable(raw[:SHOWN]), count=len(raw) if len(raw) > SHOWN else None)
+
+
+def excerpt(raw: RawMessage) -> str:
+    """The beginning of a message, fit for a log, and its length if that is not all. It is cut before it is escaped."""
+    length = len(raw.name) + sum(map(len, raw.arguments)) + len(raw.arguments)
+    if length <= QUOTED:
+        return shorten(printable(bytes(raw)[:-1]))
+    room, arguments = SHOWN, []
+    for argument in raw.arguments:
+        arguments.append(argument[:room])
+        room -= len(argument) + 1
+        if room <= 0:
+            break
+    beginning = bytes(RawMessage(raw.mtype, raw.name[:SHOWN], raw.mid, arguments))[:-1]
+    return shorten(printable(beginning[:SHOWN]), count=max(length, len(beginning)))
 
 
 def encode_name(name: str) -> bytes:
@@ -37,7 +58,7 @@ def encode_name(name: str) -> bytes:
 @lru_cache(maxsize=4096)
 def _encode_name(name: str) -> bytes:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a KATCP name: a letter, then letters, digits and '-'")
+        raise ValueError(f"{quoted(name)} is not a KATCP name: a letter, then letters, digits and '-'")
     return name.encode("ascii")
 
 
@@ -50,7 +71,7 @@ class Message:
     :arg mid: the message id, 1 to 2**31 - 1, or None.
 
     ``bytes(message)`` is the line on the wire, ``str(message)`` the same without its end and with everything
-    that is not printable ASCII escaped, fit for a log.
+    that is not printable ASCII escaped, fit for a log. ``repr(message)`` shows the beginning only of a long one.
     """
 
     __slots__ = ("_raw",)
@@ -62,7 +83,7 @@ class Message:
             if not isinstance(mid, int) or isinstance(mid, bool):
                 raise TypeError(f"mid must be an int or None, not {type(mid).__name__}")
             if not 1 <= mid <= MAX_MID:
-                raise ValueError(f"mid must be between 1 and {MAX_MID}, not {mid}")
+                raise ValueError(f"mid must be between 1 and {MAX_MID}, not {quoted(mid)}")
         self._raw = RawMessage(codec.RAW_TYPES[mtype], encode_name(name), mid, [encode(arg) for arg in args])
 
     @classmethod
@@ -88,10 +109,10 @@ class Message:
         data = bytes(line)
         found = codec.Parser(len(data) + 2).append(data if data.endswith((b"\n", b"\r")) else data + b"\n")
         if len(found) != 1:
-            raise ValueError(f"expected one message, found {len(found)}: {printable(data)}")
+            raise ValueError(f"expected one message, found {len(found)}: {_beginning(data)}")
         raw = found[0]
         if isinstance(raw, ValueError):
-            raise ValueError(f"{raw}: {printable(data)}")
+            raise ValueError(f"{raw}: {_beginning(data)}")
         return cls.wrap(raw)
 
     @staticmethod
@@ -102,8 +123,13 @@ class Message:
         return self
 
     @property
+    def raw(self) -> RawMessage:
+        """The message as the codec holds it."""
+        return self._raw
+
+    @property
     def mtype(self) -> MessageType:
-        """What the message is."""
+        """Type of the message."""
         return codec.public_type(self._raw)
 
     @property
@@ -122,7 +148,7 @@ class Message:
         return self._raw.arguments
 
     def reply_ok(self) -> bool:
-        """Whether this is a reply whose first argument is ``ok``."""
+        """True if this is a reply whose first argument is ``ok``."""
         return self._raw.mtype is codec.REPLY and self.arguments[:1] == [b"ok"]
 
     def __bytes__(self) -> bytes:
@@ -132,7 +158,7 @@ class Message:
         return printable(bytes(self._raw)[:-1])
 
     def __repr__(self) -> str:
-        return f"<Message {self}>"
+        return f"<Message {excerpt(self._raw)}>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

@@ -28,12 +28,18 @@ import types
 from functools import cache, lru_cache
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union, get_args, get_origin
 
+from ..errors import quoted
+
 __all__ = ["Address", "Timestamp", "decode", "decoder", "encode", "register_type"]
 
 T = TypeVar("T")
 _IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 _UNIONS = (Union, getattr(types, "UnionType", Union))
 _HEXADECIMAL = re.compile(rb"[+-]?0[xX][0-9A-Fa-f]+")
+
+
+#: More bytes than any address has, zone and port included.
+_LONGEST_ADDRESS = 200
 
 
 class Timestamp(float):
@@ -65,10 +71,10 @@ class Address:
             if not isinstance(port, int) or isinstance(port, bool):
                 raise TypeError(f"port must be an int or None, not {type(port).__name__}")
             if not 0 <= port <= 65535:
-                raise ValueError(f"port must be between 0 and 65535, not {port}")
+                raise ValueError(f"port must be between 0 and 65535, not {quoted(port)}")
         self._host = ipaddress.ip_address(host)
         if "]" in str(self._host):
-            raise ValueError(f"{host!r} cannot be written in brackets")
+            raise ValueError(f"{quoted(host)} cannot be written in brackets")
         self._port = port
 
     @property
@@ -84,9 +90,9 @@ class Address:
     @classmethod
     def parse(cls, raw: bytes) -> Address:
         """The address of an argument. Raises `ValueError` if it is none."""
-        match = cls._WIRE.fullmatch(raw.decode("ascii", "replace"))
+        match = cls._WIRE.fullmatch(raw.decode("ascii", "replace")) if len(raw) <= _LONGEST_ADDRESS else None
         if match is None:
-            raise ValueError(f"{raw!r} is not an address")
+            raise ValueError(f"{quoted(raw)} is not an address")
         v6, v4, port = match.groups()
         host = ipaddress.IPv6Address(v6) if v6 is not None else ipaddress.IPv4Address(v4)
         return cls(host, None if port is None else int(port))
@@ -141,7 +147,7 @@ def register_type(type_: type[T], encode: Callable[[T], bytes], decode: Callable
     registered already.
     """
     if not isinstance(type_, type) or get_origin(type_) is not None:
-        raise TypeError(f"type_ must be a class, not {type_!r}")
+        raise TypeError(f"type_ must be a class, not {quoted(type_)}")
     _register(type_, lambda value, major: encode(value), lambda cls, major: decode)
 
 
@@ -175,7 +181,7 @@ def decoder(type_: Any, major: int = 5) -> Callable[[bytes], Any]:
     if get_origin(type_) in _UNIONS:  # not cached: to typing, Union[int, str] and Union[str, int] are equal
         return _union_decoder([decoder(arg, major) for arg in get_args(type_) if arg is not type(None)])
     if not isinstance(type_, type):
-        raise TypeError(f"{type_!r} is not a class that KATCP arguments can be decoded to")
+        raise TypeError(f"{quoted(type_)} is not a class that KATCP arguments can be decoded to")
     return _class_decoder(type_, major)
 
 
@@ -207,16 +213,16 @@ def _decode_int(raw: bytes) -> int:
             return int(raw, 16) if _HEXADECIMAL.fullmatch(raw) else int(raw)
         except ValueError:
             pass
-    raise ValueError(f"{raw!r} is not an integer")
+    raise ValueError(f"{quoted(raw)} is not an integer")
 
 
 def _decode_float(raw: bytes) -> float:
     try:
         value = float(raw)
     except ValueError:
-        raise ValueError(f"{raw!r} is not a number") from None
+        raise ValueError(f"{quoted(raw)} is not a number") from None
     if b"_" in raw or raw[:1].isspace() or raw[-1:].isspace():
-        raise ValueError(f"{raw!r} is not a number")
+        raise ValueError(f"{quoted(raw)} is not a number")
     return value
 
 
@@ -225,7 +231,7 @@ def _decode_bool(raw: bytes) -> bool:
         return True
     if raw == b"0":
         return False
-    raise ValueError(f"{raw!r} is not a boolean: 1 or 0")
+    raise ValueError(f"{quoted(raw)} is not a boolean: 1 or 0")
 
 
 def _identity(raw: bytes) -> bytes:
@@ -243,7 +249,7 @@ def _encode_timestamp(value: Timestamp, major: int) -> bytes:
         return repr(float(value)).encode("ascii")
     milliseconds = value * 1000.0
     if not math.isfinite(milliseconds):
-        raise ValueError(f"{value!r} cannot be expressed in milliseconds")
+        raise ValueError(f"{quoted(value)} cannot be expressed in milliseconds")
     return b"%d" % round(milliseconds)
 
 
@@ -251,20 +257,20 @@ def _encode_real(value: Any, major: int) -> bytes:
     try:
         return repr(float(value)).encode("ascii")
     except OverflowError as exc:
-        raise ValueError(f"{value!r} is beyond the range of a float") from exc
+        raise ValueError(f"{quoted(value)} is beyond the range of a float") from exc
 
 
 def _encode_enum(value: enum.Enum, major: int = 5) -> bytes:
     own = getattr(value, "katcp_value", None)
     if own is None:
         if value.name is None:  # some values of an enum.Flag have none
-            raise ValueError(f"{value!r} has no name")
+            raise ValueError(f"{quoted(value)} has no name")
         return value.name.lower().replace("_", "-").encode("utf-8")
     if isinstance(own, str):
         return own.encode("utf-8")
     if isinstance(own, bytes):
         return own
-    raise TypeError(f"katcp_value of {value!r} must be bytes or str, not {type(own).__name__}")
+    raise TypeError(f"katcp_value of {quoted(value)} must be bytes or str, not {type(own).__name__}")
 
 
 def _enum_decoder(cls: type[enum.Enum], major: int) -> Callable[[bytes], enum.Enum]:
@@ -274,7 +280,7 @@ def _enum_decoder(cls: type[enum.Enum], major: int) -> Callable[[bytes], enum.En
         try:
             return members[raw]
         except KeyError:
-            raise ValueError(f"{raw!r} is not a value of {cls.__name__}") from None
+            raise ValueError(f"{quoted(raw)} is not a value of {cls.__name__}") from None
 
     return decode_enum
 

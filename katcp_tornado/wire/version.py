@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .errors import ProtocolError, one_line
+from ..errors import ProtocolError, quoted
 
 _VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})(?:-([A-Za-z0-9]*))?")
 #: The major versions that we speak.
@@ -13,7 +13,7 @@ MAJORS = (4, 5)
 
 
 class ProtocolFlags(NamedTuple):
-    """What a device speaks: ``major.minor`` and its feature flags, a frozenset of letters.
+    """Protocol of a device: ``major.minor`` and its feature flags, a frozenset of letters.
 
     The letters that the guidelines know: M several clients, I message ids, T timeout hints, B bulk sampling.
     """
@@ -30,14 +30,14 @@ class ProtocolFlags(NamedTuple):
         """
         match = _VERSION.fullmatch(text)
         if match is None:
-            raise ProtocolError(one_line(f"cannot be read as a protocol version: {text!r}"), text)
+            raise ProtocolError(f"cannot be read as a protocol version: {quoted(text)}", text)
         major, minor, letters = match.groups()
         if int(major) not in MAJORS:
-            raise ProtocolError(one_line(f"the device speaks KATCP {text}, we speak versions 4 and 5"), text)
+            raise ProtocolError(f"the device speaks KATCP {text}, the client versions 4 and 5", text)
         return cls(int(major), int(minor), frozenset(letters or ""))
 
     def supports(self, flag: str) -> bool:
-        """Whether the device has said that it has the feature *flag*, a letter."""
+        """True if the device has said that it has the feature *flag*, a letter."""
         return flag in self.flags
 
     def __str__(self) -> str:

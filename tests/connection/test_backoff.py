@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from katcp_tornado.backoff import Backoff
+from katcp_tornado.connection.backoff import Backoff
 
 HUGE = pytest.param(10**400, id="huge")
 POSITIVE = st.floats(1e-6, 1e6)

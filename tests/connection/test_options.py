@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tornado.netutil import Resolver
 
 from katcp_tornado import Backoff, Client, ProtocolFlags
-from katcp_tornado.options import DEFAULTS, Options, check_address, seconds
+from katcp_tornado.connection.options import DEFAULTS, Options, check_address, seconds
 
 HUGE = pytest.param(10**400, id="huge")
 MIB = 1024**2
@@ -31,8 +31,8 @@ PROMISED: dict[str, Any] = {
     "watchdog_timeout": 5.0,
     "keepalive": True,
     "drain_timeout": 30.0,
-    "limit": 16 * MIB,
-    "max_write_buffer": 16 * MIB,
+    "limit": 32 * MIB,
+    "max_write_buffer": 32 * MIB,
     "max_reply": 256 * MIB,
     "assume_protocol": None,
     "ssl_options": None,
@@ -121,10 +121,10 @@ def test_seconds_where_zero_makes_sense() -> None:
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes(name: str) -> None:
-    for value in (1, 10**12):
+    for value in (1, 2**40):
         assert getattr(make(**{name: value}), name) == value
-    for value in (0, -1):
-        with pytest.raises(ValueError, match=f"^{name} must be at least 1 byte"):
+    for value in (0, -1, 2**40 + 1, 10**30, 10**5000, -(10**5000)):
+        with pytest.raises(ValueError, match=f"^{name} must be a number of bytes between 1 and"):
             make(**{name: value})
     wrong: Any
     for wrong in (None, 1.0, "1", True, math.inf):
@@ -216,7 +216,7 @@ def test_ports_that_cannot_be(port: Any) -> None:
         check_address("localhost", port)
 
 
-@pytest.mark.parametrize("port", [0, 65536, "0", "http", ""])
+@pytest.mark.parametrize("port", [0, 65536, "0", "http", "", HUGE, pytest.param(10**5000, id="digits"), "9" * 5000])
 def test_the_error_names_the_port(port: Any) -> None:
     with pytest.raises(ValueError, match="^port must be"):
         check_address("localhost", port)
@@ -248,9 +248,46 @@ def test_a_host_must_not_be_empty() -> None:
         check_address("", 7147)
 
 
-@pytest.mark.parametrize("host", ["foo..bar", "a" * 64 + ".org", "no such host", "\x00", "\ud800", ".", "x" * 10_000])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "foo..bar",
+        "a" * 64 + ".org",
+        "\x00",
+        "\ud800",
+        ".",
+        "x" * 10_000,
+        "::1",
+        "fe80::1%eth0",
+        "::ffff:1.2.3.4",
+        "device.example.",
+    ],
+)
 def test_whether_a_host_exists_is_not_asked_here(host: str) -> None:
     assert check_address(host, 7147) == 7147
+
+
+@pytest.mark.parametrize(
+    ("host", "mistake"),
+    [
+        ("no such host", "white space"),
+        (" host", "white space"),
+        ("host\n", "white space"),
+        ("http://host/", "scheme"),
+        ("host/path", "slash"),
+        ("localhost:7147", "port"),
+        ("[::1]", "brackets"),
+        ("[::1]:7147", "brackets"),
+        ("host:", "port"),
+        ("a:b:c", "colons"),
+        ("host:7147:7148", "colons"),
+        ("1:2:3:4:5:6:7:8:9", "colons"),
+        ("::1%", "colons"),
+    ],
+)
+def test_what_can_be_no_host(host: str, mistake: str) -> None:
+    with pytest.raises(ValueError, match=f"^host must be .*{mistake}"):
+        check_address(host, 7147)
 
 
 @pytest.mark.parametrize(
@@ -264,10 +301,12 @@ def test_a_client_checks_them_before_anything_happens(options: dict[str, Any]) -
         Client("localhost", 7147, **options)
     with pytest.raises((TypeError, ValueError), match=name):
         Client.connect("localhost", 7147, **options)
+    with pytest.raises(TypeError, match="unknown option 'limti'; did you mean 'limit'"):
+        Client("localhost", 7147, limti=5)  # type: ignore[call-arg]
 
 
-def test_clients_with_default_options_share_them():
-    assert Options.of(limit=DEFAULTS.limit, keepalive=True, ssl_options=None) is DEFAULTS
-    assert Options.of(limit=5, keepalive=True) == Options(limit=5)
+def test_clients_with_default_options_share_them() -> None:
+    assert Options.of({"limit": DEFAULTS.limit, "keepalive": True, "ssl_options": None}) is DEFAULTS
+    assert Options.of({"limit": 5, "keepalive": True}) == Options(limit=5)
     with pytest.raises(TypeError, match="keepalive"):
-        Options.of(keepalive=1)  # equal to the default, and wrong all the same
+        Options.of({"keepalive": 1})  # type: ignore[typeddict-item]  # equal to the default, and wrong all the same

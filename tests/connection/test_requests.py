@@ -11,6 +11,7 @@ from tornado import gen
 
 from katcp_tornado import (
     ClientClosed,
+    ConnectionLost,
     FailReply,
     InvalidReply,
     Message,
@@ -18,8 +19,19 @@ from katcp_tornado import (
     RequestTimeout,
     WaitTimeout,
 )
-from katcp_tornado.requests import Deadlines, Pending, Request, Waiter
+from katcp_tornado.connection.deadlines import Deadlines
+from katcp_tornado.connection.requests import Request
+from katcp_tornado.connection.waiters import Waiter
 from katcp_tornado.testing import VirtualTimeLoop
+
+
+class NotedWaiter(Waiter):
+    """A waiter that tells its desk when it expires."""
+
+    def expire(self) -> None:
+        self.holder.note(self)  # type: ignore[attr-defined]
+        super().expire()
+        self.holder.on_expire(self)  # type: ignore[attr-defined]
 
 
 class Desk:
@@ -31,27 +43,36 @@ class Desk:
         self.last_exc: Optional[BaseException] = None
         self.pending: list[Any] = []
         self.abandoned: list[Any] = []
-        self.expired: list[tuple[float, Pending]] = []
+        self.expired: list[tuple[float, Any]] = []
         self.looked_at = 0
         self.read = 0
-        self.deadlines = Deadlines(self.loop, self.look, self.expire, lambda: self.read)
+        self.deadlines = Deadlines(self.loop, self.look, lambda: self.read)
 
-    def look(self) -> list[Pending]:
+    def look(self) -> list[Any]:
         self.looked_at += len(self.pending)
         return list(self.pending)
 
-    def expire(self, future: Pending) -> None:
-        self.expired.append((self.io_loop.now, future))
-        future.expire()
-        self.on_expire(future)
+    def expire(self, request: Request) -> None:
+        """A request's deadline has passed: as `PendingRequests` does it."""
+        self.note(request)
+        what = "no reply" if request.sent else "not sent"
+        error = f"?{request.name.decode()}: {what} within {request.timeout:g} s"
+        request.fail(RequestTimeout(error, sent=request.sent))
+        request.abandon()
+        self.on_expire(request)
 
-    def on_expire(self, future: Pending) -> None:
+    def note(self, future: Any) -> None:
+        self.expired.append((self.io_loop.now, future))
+
+    def on_expire(self, future: Any) -> None:
         """What a user does who hears of it. Tests replace it."""
 
-    def abandon(self, future: Pending) -> None:
+    def abandon(self, future: Any) -> None:
         self.abandoned.append(future)
         if future in self.pending:
             self.pending.remove(future)
+
+    remove = abandon
 
     def keep(self, future: Any) -> Any:
         self.pending.append(future)
@@ -64,7 +85,7 @@ class Desk:
         return self.keep(Request.make(self.loop, self, timeout, name, (), on_inform, raw, self.loop.time()))
 
     def waiter(self, timeout: Optional[float] = None, what: str = "nothing has come", reached: Any = None) -> Waiter:
-        return self.keep(Waiter(self.loop, self, timeout, what, reached))
+        return self.keep(NotedWaiter(self.loop, self, timeout, what, reached))
 
 
 @pytest.fixture
@@ -283,8 +304,8 @@ async def test_what_is_settled_stays_as_it_is(desk: Desk) -> None:
     request, waiter = desk.request(), desk.waiter()
     request.answer(reply(b"!do-it ok"))
     waiter.resolve(5)
-    request.refuse(ClientClosed())
-    waiter.refuse(ClientClosed())
+    request.fail(ClientClosed())
+    waiter.fail(ClientClosed())
     request.future.cancel()
     waiter.cancel()
     waiter.resolve(6)
@@ -305,8 +326,8 @@ async def test_a_waiter_leaves_the_table_when_it_is_resolved(desk: Desk) -> None
 async def test_nobody_needs_to_look_at_an_error(desk: Desk, loop_errors: list[str]) -> None:
     """A Future that was dropped, with an exception in it, is not reported as "never retrieved"."""
     refused, failed, late, dropped = desk.request(), desk.request(), desk.request(5), desk.waiter(5)
-    refused.refuse(ClientClosed())
-    failed.answer(reply(b"!do-it fail no"))
+    refused.fail(ClientClosed())
+    failed.fail(ConnectionLost("gone"))
     await gen.sleep(10)
     assert isinstance(late.future._exception, RequestTimeout) and isinstance(dropped._exception, WaitTimeout)
     desk.pending.clear()
@@ -318,6 +339,16 @@ async def test_nobody_needs_to_look_at_an_error(desk: Desk, loop_errors: list[st
     assert loop_errors == []
 
 
+@pytest.mark.gen_test
+async def test_a_refusal_that_nobody_looks_at_is_reported(desk: Desk, loop_errors: list[str]) -> None:
+    """As asyncio reports any exception of a Future that nobody has looked at: an `await` may be missing."""
+    desk.request().answer(reply(b"!do-it fail no"))
+    desk.pending.clear()
+    gc.collect()
+    await desk.io_loop.idle()
+    assert len(loop_errors) == 1 and "FailReply" in loop_errors.pop()
+
+
 def test_closed_loops() -> None:
     """A loop that was closed under its client: nothing can be settled, and nothing is raised."""
     io_loop = VirtualTimeLoop()
@@ -327,9 +358,9 @@ def test_closed_loops() -> None:
     awaited.future.add_done_callback(heard.append)
     waiter.add_done_callback(heard.append)
     io_loop.close()
-    lone.refuse(ClientClosed())
-    awaited.refuse(ClientClosed())
-    waiter.refuse(ClientClosed())
+    lone.fail(ClientClosed())
+    awaited.fail(ClientClosed())
+    waiter.fail(ClientClosed())
     assert heard == []
 
 
@@ -424,7 +455,7 @@ async def test_what_an_expiry_changes(desk: Desk) -> None:
     first, second = desk.request(5), desk.request(5)
     made: list[Request] = []
 
-    def on_expire(future: Pending) -> None:
+    def on_expire(future: Any) -> None:
         if future is first:
             second.future.cancel()
             made.append(desk.request(1))
@@ -495,7 +526,7 @@ def test_an_interrupt_loses_nobody(io_loop: VirtualTimeLoop) -> None:
     """An expiry can run a user's callbacks (a link that is renewed); a KeyboardInterrupt there goes through."""
     desk = Desk(io_loop)
 
-    def on_expire(future: Pending) -> None:
+    def on_expire(future: Any) -> None:
         if len(desk.expired) == 1:
             raise KeyboardInterrupt
 

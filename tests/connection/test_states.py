@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from katcp_tornado.states import INITIAL, TRANSITIONS, State
+from katcp_tornado.connection.states import INITIAL, TRANSITIONS, State
 
 
 def test_the_table_is_complete() -> None:

@@ -4,7 +4,7 @@ import pytest
 from tornado import gen
 
 from katcp_tornado import Client, ConnectionLost, DeviceDisconnected, FailReply, Failure, RequestTimeout, Stats
-from katcp_tornado.stats import Counters
+from katcp_tornado.protocol.counters import Counters
 from katcp_tornado.testing import Drop, Silent
 from katcp_tornado.testing.loop import EPOCH
 

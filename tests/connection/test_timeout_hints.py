@@ -108,7 +108,7 @@ async def test_another_connection(io_loop, device, client, patience):
     device.protocol = "5.1-MI"
     device.drop_all()
     await client.wait_disconnected()
-    assert client._link.ledger.timeouts == {}
+    assert client._link.pending.timeouts == {}
     await client.wait_connected()
     assert await patience(client, "echo") == 30, "which has no flag T"
     device.protocol = "5.1-MIT"
@@ -129,7 +129,7 @@ async def test_the_answer_of_a_connection_that_was_lost(io_loop, device, connect
     await client.wait_disconnected()
     await client.wait_connected()
     await io_loop.idle()
-    assert client._link.ledger.timeouts == {}
+    assert client._link.pending.timeouts == {}
     assert HINT not in caplog.text
 
 
@@ -152,7 +152,7 @@ async def test_odd_hints(io_loop, device, connect, patience, caplog):
     client = connect(timeout_hints=True)
     await client.wait_connected()
     await io_loop.idle()
-    assert client._link.ledger.timeouts == {b"echo": 2.0}
+    assert client._link.pending.timeouts == {b"echo": 2.0}
     assert await patience(client, "echo") == 2
     assert "#request-timeout-hint" in caplog.text
 

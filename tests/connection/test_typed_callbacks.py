@@ -16,7 +16,7 @@ from tornado import gen
 
 import katcp_tornado
 from katcp_tornado import Address, Message, Timestamp, register_type
-from katcp_tornado.informs import Misfit, adapt
+from katcp_tornado.connection.typed_callbacks import Misfit, adapt
 
 if typing.TYPE_CHECKING:
     from collections.abc import Awaitable  # not there when the annotations are evaluated

@@ -4,8 +4,8 @@ import pytest
 from tornado import gen
 
 from katcp_tornado import Client, WatchdogTimeout
+from katcp_tornado.connection.watchdog import Watchdog
 from katcp_tornado.testing import Silent, Stall
-from katcp_tornado.watchdog import Watchdog
 
 
 class Straw:

@@ -21,8 +21,9 @@ import pytest
 from fault_tools import LONGEST, Relay, Witness, descriptors, script
 from tornado.ioloop import IOLoop
 
-from katcp_tornado import Client, State, lookup
+from katcp_tornado import Client, State
 from katcp_tornado.testing import VirtualTimeLoop
+from katcp_tornado.transport import lookup
 
 _running: dict[tuple[str, ...], subprocess.Popen[str]] = {}
 

@@ -69,4 +69,11 @@ FAULTS: dict[str, Row] = {
     "F38": Row("slow line, small pieces", "works", (VIRTUAL,)),
     "F39": Row("two connections at once; a NAT forgets the link", "one live connection", (REAL, VIRTUAL)),
     "F40": Row("retry_now() in each state, 1000 times", "ends the sleep; attempts keep their distance", (VIRTUAL,)),
+    "F41": Row("storm: a burst of announcements", "one round, and one more; nothing told twice", (VIRTUAL,)),
+    "F42": Row("restless: an announcement at each question", "brake, 0.1 s to 5 s; all else goes on", (VIRTUAL,)),
+    "F43": Row("threads call while one closes, or its thread is ended", "each call ends: ClientClosed", (REAL,)),
+    "F44": Row("KeyboardInterrupt out of any callback", "passes after the step is complete", (VIRTUAL,)),
+    "F45": Row("fork with a client", "the child is told at once; the parent hears all", (REAL, PROCESS)),
+    "F46": Row("close, request, raise from a logging handler", "as from a listener", (VIRTUAL,)),
+    "F48": Row("16 MB of non-ASCII in one line", "no turn over 100 ms; errors and log lines of 1 KiB", (VIRTUAL,)),
 }

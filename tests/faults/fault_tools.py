@@ -23,7 +23,7 @@ from tornado.tcpserver import TCPServer
 
 import katcp_tornado
 from katcp_tornado import Backoff, Client, ClientClosed, State
-from katcp_tornado.states import TRANSITIONS
+from katcp_tornado.connection.states import TRANSITIONS
 
 HERE = Path(__file__).parent
 

@@ -10,9 +10,10 @@ import pytest
 from fault_tools import LONGEST_DELAYS, ScriptedResolver, addresses, blackhole, syn_sent
 from tornado import gen
 
-from katcp_tornado import Backoff, Client, ConnectTimeout, NotConnected, State, lookup
+from katcp_tornado import Backoff, Client, ConnectTimeout, NotConnected, State
 from katcp_tornado.errors import AddressErrors
 from katcp_tornado.testing import FakeDevice
+from katcp_tornado.transport import lookup
 
 RESOLVER_ERRORS = (socket.EAI_AGAIN, socket.EAI_NONAME, socket.EAI_FAIL)
 
@@ -377,7 +378,7 @@ async def test_f08_all_are_black_holes(io_loop, witnessed):
 
 
 def test_f08_families_alternate():
-    from katcp_tornado.dialer import interleave
+    from katcp_tornado.transport.dialer import interleave
 
     six = addresses(("::1", 1), ("::2", 1), ("::3", 1))
     four = addresses(("127.0.0.1", 1))

@@ -285,7 +285,7 @@ async def test_f29_the_loop_cannot_watch_one_more(monkeypatch, io_loop, device, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("katcp_tornado.dialer._is_connected", lambda sock: at_once)
+        patch.setattr("katcp_tornado.transport.dialer._is_connected", lambda sock: at_once)
         patch.setattr(io_loop.asyncio_loop, "add_reader" if at_once else "add_writer", full)
         witness = witnessed(device.host, device.port)
         await gen.sleep(100)

@@ -311,7 +311,7 @@ async def test_mirror(own, make, sensors, until):
     wait = watcher.wait("new", b"x", timeout=5)
     await client.request("set-sensor", "new", "x")
     assert type((await wait).value) is bytes
-    assert watcher.state is SyncState.SYNCED
+    await watcher.synced(timeout=5)
     assert watcher.unread == []
 
 

@@ -9,10 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from katcp_tornado import DeviceDisconnected, LineTooLong, Message, ProtocolError, ReplyTooLarge, WriteBufferFull
-from katcp_tornado.codec import RawMessage
-from katcp_tornado.protocol import V4, ProtocolFlags
-from katcp_tornado.session import CROWD, GREETING_LINE, GREETING_TOTAL, MAX_TEXT, MAX_VERSIONS, MAX_WORDS, Session
-from katcp_tornado.stats import Counters
+from katcp_tornado.protocol.counters import Counters
+from katcp_tornado.protocol.session import (
+    CROWD,
+    GREETING_LINE,
+    GREETING_TOTAL,
+    MAX_TEXT,
+    MAX_VERSIONS,
+    MAX_WORDS,
+    Session,
+)
+from katcp_tornado.wire.codec import RawMessage
+from katcp_tornado.wire.version import V4, ProtocolFlags
 
 V5 = b"#version-connect katcp-protocol 5.1-MIB\n"
 NO_IDS = b"#version-connect katcp-protocol 5.0-M\n"
@@ -34,6 +42,7 @@ class Entry:
         self.informs: list[Message] = []
         self.reply: Optional[Message] = None
         self.error: Optional[BaseException] = None
+        self.session: Any = None
         self.abandoned = False
         self.watched = False
 
@@ -47,9 +56,12 @@ class Entry:
         assert not self.done()
         self.reply = Message.wrap(raw)
 
-    def refuse(self, exc: BaseException) -> None:
+    def fail(self, exc: BaseException) -> None:
         assert not self.done()
         self.error = exc
+
+    def abandon(self) -> None:
+        self.session.abandon(self)
 
 
 class Owner:
@@ -62,6 +74,7 @@ class Owner:
         self.urgent: list[bool] = []
         self.room: Optional[int] = None
         self.connected = 0
+        self.protocols: list[ProtocolFlags] = []
         self.greeted = 0
         self.lost: list[Exception] = []
         self.malformed: list[ValueError] = []
@@ -80,6 +93,10 @@ class Owner:
     def session_connected(self) -> None:
         assert self.session.protocol is not None
         self.connected += 1
+        self.protocols.append(self.session.protocol)
+
+    def session_corrected(self) -> None:
+        pass
 
     def session_lost(self, cause: Exception) -> None:
         self.lost.append(cause)
@@ -106,6 +123,7 @@ class Owner:
 
     def request(self, name: str, *args: bytes, **kwargs: Any) -> Entry:
         entry = Entry(name, **kwargs)
+        entry.session = self.session
         self.session.send(entry, list(args))
         return entry
 
@@ -176,15 +194,14 @@ def test_v4(lines: bytes) -> None:
 
 def test_half_a_v4_greeting_is_concluded_by_the_owner() -> None:
     owner = Owner()
-    owner.session.conclude()
+    owner.session.out_of_patience()
     assert owner.connected == 0  # nothing has come
     owner.session.receive(b"#version a-1.0\n")
     owner.session.receive(b"#version a-1.0\n")
     assert (owner.connected, owner.greeted) == (0, 1)
-    assert owner.session.greeted
-    owner.session.conclude()
+    owner.session.out_of_patience()
     assert owner.session.protocol == V4
-    owner.session.conclude()
+    owner.session.out_of_patience()
     assert owner.connected == 1
 
 
@@ -193,6 +210,12 @@ def test_a_protocol_line_corrects_a_v4_guess() -> None:
     owner.session.receive(V5)
     assert owner.connected == 1
     assert owner.session.protocol == ProtocolFlags(5, 1, frozenset("MIB"))
+
+
+def test_a_protocol_line_right_behind_a_v4_greeting_is_all_that_counts() -> None:
+    owner = Owner()
+    owner.session.receive(b"#version a\n#build-state b\n" + V5)
+    assert owner.protocols == [ProtocolFlags(5, 1, frozenset("MIB"))]
 
 
 def test_informs_are_decoded_for_the_version_of_the_connection() -> None:

@@ -2,7 +2,7 @@
 
 Each quirk is tested by the functions whose names begin with its number: ``test_quirk_01_...``. The table is written
 where the environment variable ``KATCP_TORNADO_QUIRK_TABLE`` says, at the end of a run:
-``KATCP_TORNADO_QUIRK_TABLE=docs/explanation/quirks.csv pytest tests/wire``.
+``KATCP_TORNADO_QUIRK_TABLE=docs/explanation/quirks.csv pytest tests/recordings``.
 """
 
 from __future__ import annotations

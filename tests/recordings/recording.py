@@ -17,7 +17,7 @@ from typing import NamedTuple, Optional
 
 from katcp_tornado import Message, MessageType
 
-RECORDINGS = Path(__file__).parent / "recordings"
+RECORDINGS = Path(__file__).parent / "conversations"
 NAMES = sorted(path.stem for path in RECORDINGS.glob("*.txt"))
 
 _ENTRY = re.compile(r" *([0-9.]+) \[([^]]+)\] ([<>!]) (PARTIAL\(no newline yet\) )?(.*)")

@@ -290,8 +290,19 @@ async def test_quirk_18_overloaded(io_loop, peer):
     client.device.drop_all()
     with pytest.raises(ConnectionLost):
         await request
-    assert type(client.last_exc) is DeviceDisconnected and client.last_exc.reason is None
+    assert type(client.last_exc) is DeviceDisconnected and client.last_exc.reason == "overloaded"
     await client.wait_connected(1.1)
+
+
+@pytest.mark.gen_test
+async def test_quirk_18_another_client_is_thrown_out(io_loop, peer):
+    client = peer(Script())
+    await client.wait_connected()
+    client.device.send_raw(b"#client-disconnected 10.0.0.1:7147\n")
+    await io_loop.idle()
+    client.device.drop_all()
+    await client.wait_disconnected()
+    assert type(client.last_exc) is DeviceDisconnected and client.last_exc.reason is None
 
 
 @pytest.mark.parametrize("name", C)

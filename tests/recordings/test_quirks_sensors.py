@@ -295,11 +295,11 @@ async def test_quirk_16_change_informs(replay, name):
     client.add_sensor_watcher(watcher)
     await watcher.synced(10)
     assert asked(client, "sensor-list") == [[]]
-    states = []
     inform = "device-changed" if name in ("c_ska_v5", "katcp_python_v4") else "interface-changed"
-    client.add_inform_callback(inform, lambda message: states.append(watcher.state))
+    announced = client.wait_inform(inform)
     await client.request("add-sensor", "dyn", "int")
-    assert set(states) == {SyncState.SYNCING}
+    await announced
+    await gen.sleep(1)
     await watcher.synced(10)
     assert set(map(tuple, asked(client, "sensor-list")[1:])) == {()}
 
@@ -332,7 +332,7 @@ async def test_quirk_16_any_change_inform(io_loop, peer, banner, inform):
 @pytest.mark.gen_test
 async def test_quirk_17_removed_while_sampled(io_loop, replay, name):
     client = await replay(name, "sensor removed while sampled")
-    subscription = client.subscribe("dyn2", strategy="event", type=float)
+    subscription = client.subscribe("dyn2", strategy="event", type=bytes)
     await subscription.synced(5)
     assert asked(client, "sensor-sampling") == [[b"dyn2", b"event"]]
     await client.request("remove-sensor", "dyn2")
@@ -360,6 +360,7 @@ async def test_quirk_17_a_sensor_goes_and_comes_back(io_loop, peer):
     assert not subscription.is_synced
     assert list(subscription.failures) == ["a"]
     script.answers.update(there)
+    await gen.sleep(0.2)
     client.device.send_raw(b"#interface-changed sensor-list\n")
     await io_loop.idle()
     assert subscription.is_synced
@@ -382,6 +383,7 @@ async def test_quirk_17_watched(io_loop, peer):
     await io_loop.idle()
     assert watcher.sensors == {} and watcher.state is SyncState.SYNCED
     script.answers["sensor-list"] = b"#sensor-list a \\@ \\@ integer\n!sensor-list ok 1\n"
+    await gen.sleep(0.2)
     client.device.send_raw(b"#interface-changed sensor-list\n")
     await io_loop.idle()
     assert watcher.state is SyncState.SYNCED

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from katcp_tornado.strategies import NONE, Strategy
+from katcp_tornado.sensors.strategies import NONE, Strategy
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,8 @@ from katcp_tornado.strategies import NONE, Strategy
         # For the device to refuse:
         ("period", (), "period", "period"),
         ("period", (1, 2), "period 1 2", "period 1000 2"),
-        ("period", ("often",), "period often", "period often"),
+        ("period", ("0.5",), "period 0.5", "period 500"),
+        ("event-rate", (b"0.25", "10"), "event-rate 0.25 10", "event-rate 250 10000"),
         ("period", (-1,), "period -1", "period -1000"),
         ("event", (1,), "event 1", "event 1"),
         ("of-our-own", (1.5, "x", b"y", True), "of-our-own 1.5 x y 1", "of-our-own 1.5 x y 1"),
@@ -52,6 +53,10 @@ def test_none():
         (b"auto", (), TypeError, "strategy must be a str, not bytes"),
         (None, (), TypeError, "strategy must be a str, not NoneType"),
         ("", (), ValueError, "strategy must not be empty"),
+        ("period 10", (), ValueError, "strategy must be one word, not 'period 10'"),
+        ("auto\n?halt", (), ValueError, "strategy must be one word"),
+        ("period", ("often",), ValueError, "a number of seconds in place of 'often'"),
+        ("event-rate", (1, b"x"), ValueError, "a number of seconds in place of"),
         ("period", "10", TypeError, "params must be a list or tuple, not str"),
         ("period", b"10", TypeError, "params must be a list or tuple, not bytes"),
         ("period", 10, TypeError, "params must be a list or tuple, not int"),

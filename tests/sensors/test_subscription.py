@@ -20,7 +20,7 @@ from katcp_tornado import (
     Timestamp,
     WaitTimeout,
 )
-from katcp_tornado.subscriptions import as_names
+from katcp_tornado.sensors.subscription import as_names
 from katcp_tornado.testing import Answer, Delay, Silent, Stall
 
 NOW = 1_600_000_000.0
@@ -401,7 +401,7 @@ async def test_it_is_refused(device, client, code, error):
         errors.append(caught.value)
         assert "no" in str(caught.value) and caught.value.reply.name == "sensor-sampling"
     assert len({id(error) for error in errors}) == 3, "each has one of its own"
-    assert client._link.ledger._waiters == {}
+    assert client._link.waiters._all == {}
     assert list(subscription.failures) == ["a"] and type(subscription.failures["a"]) is error
     assert not subscription.is_synced
     with pytest.raises(error):
@@ -848,7 +848,7 @@ async def test_everything_is_forgotten(io_loop, device, client):
             subscription.cancel()
         await io_loop.idle()
     sampling = client._sampling
-    assert (sampling._items, sampling._subscriptions, list(sampling._queue)) == ({}, {}, [])
+    assert (sampling._sensors, sampling._subscriptions, list(sampling._worker._queue)) == ({}, {}, [])
 
 
 @pytest.mark.gen_test
@@ -856,7 +856,7 @@ async def test_everything_is_forgotten_while_there_is_no_link(device, client):
     device.stop()
     for _ in range(3):
         client.subscribe(["a", "b"]).cancel()
-    assert (client._sampling._items, client._sampling._subscriptions) == ({}, {})
+    assert (client._sampling._sensors, client._sampling._subscriptions) == ({}, {})
 
 
 # Wrong arguments

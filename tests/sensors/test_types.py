@@ -1,12 +1,16 @@
 """What stands in a #sensor-list, and in a reading."""
 
+import enum
+import json
 import math
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from katcp_tornado import Address, Reading, SensorInfo, SensorStatus, Timestamp
-from katcp_tornado.sensor_types import STATUSES, VALUE_TYPES, check_name, read, split
-from katcp_tornado.values import decoder
+from katcp_tornado.sensors.types import STATUSES, VALUE_TYPES, check_name, read, split
+from katcp_tornado.wire.values import decoder
 
 
 @pytest.mark.parametrize("status", SensorStatus)
@@ -28,10 +32,53 @@ def test_info():
     assert SensorInfo.parse([b"a", b"\xff", b"m", b"integer"]) == ("a", "\\xff", "m", "integer", [])
 
 
-@pytest.mark.parametrize("count", range(4))
-def test_info_of_too_few_arguments(count):
-    with pytest.raises(ValueError, match=f"not {count} arguments"):
-        SensorInfo.parse([b"x"] * count)
+@pytest.mark.parametrize("count", range(1, 4))
+def test_info_of_too_few_arguments(count: int) -> None:
+    """What is missing is empty."""
+    info = SensorInfo.parse([b"a", b"b", b"c"][:count])
+    assert info == ("a", *["b", "c"][: count - 1], *[""] * (4 - count), [])
+    assert info.decoder(5)(b"raw") == b"raw"
+
+
+@pytest.mark.parametrize("arguments", [[], [b""], [b"", b"b", b"c"]])
+def test_info_without_a_name(arguments: list[bytes]) -> None:
+    with pytest.raises(ValueError, match="a sensor has a name"):
+        SensorInfo.parse(arguments)
+
+
+def test_values_of_a_discrete_sensor() -> None:
+    arguments = [b"a", b"", b"", b"discrete", b"on", b"\xff"]
+    assert SensorInfo.parse(arguments).values == ["on", "\\xff"]
+    assert SensorInfo.parse([b"a", b"", b"", b"integer", b"0", b"10"]).values == []
+
+
+class Mode(enum.Enum):
+    SLEWING_FAST = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (None, None),
+        (5, 5),
+        (True, True),
+        (0.5, 0.5),
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (Timestamp(1.5), 1.5),
+        ("text", "text"),
+        (b"a\xff", "a\\xff"),
+        (Address("127.0.0.1", 7147), "127.0.0.1:7147"),
+        (Mode.SLEWING_FAST, "slewing-fast"),
+        (Fraction(1, 4), 0.25),
+    ],
+)
+def test_plain(value: Any, plain: Any) -> None:
+    reading = Reading("a", Timestamp(2.5), SensorStatus.NOMINAL, value)
+    assert reading.plain() == {"name": "a", "timestamp": 2.5, "status": "nominal", "value": plain}
+    assert type(reading.plain()["value"]) is type(plain)
+    assert json.loads(json.dumps(reading.plain(), allow_nan=False)) == reading.plain()
 
 
 @pytest.mark.parametrize(

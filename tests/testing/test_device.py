@@ -17,7 +17,6 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 
-from katcp_tornado.message import Message
 from katcp_tornado.testing import (
     Answer,
     Banner,
@@ -38,6 +37,7 @@ from katcp_tornado.testing import (
     Stall,
     Version,
 )
+from katcp_tornado.wire.message import Message
 
 BANNER = [
     "#version-connect katcp-protocol 5.1-MIB",

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from tornado import gen
 from tornado.netutil import Resolver
 
-from katcp_tornado import AddressErrors, ConnectTimeout, dialer
-from katcp_tornado.dialer import STAGGER, Dial, interleave
+from katcp_tornado import AddressErrors, ConnectTimeout
+from katcp_tornado.transport import dialer
+from katcp_tornado.transport.dialer import STAGGER, Dial, interleave
 
 FDS = Path("/proc/self/fd")
 V4, V6 = int(socket.AF_INET), int(socket.AF_INET6)

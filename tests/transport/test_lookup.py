@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import katcp_tornado
-from katcp_tornado import lookup
 from katcp_tornado.testing import VirtualTimeLoop
+from katcp_tornado.transport import lookup
 
 V4 = (int(socket.AF_INET), ("192.0.2.1", 0))
 V6 = (int(socket.AF_INET6), ("2001:db8::1", 0, 0, 0))
@@ -300,7 +300,7 @@ def test_out_of_descriptors_is_not_an_unknown_name(host):
     lines = run(f"""
         import asyncio, errno, os, resource
         from tornado.ioloop import IOLoop
-        from katcp_tornado import lookup
+        from katcp_tornado.transport import lookup
 
         asyncio.set_event_loop(asyncio.new_event_loop())
         io_loop = IOLoop.current()
@@ -358,7 +358,7 @@ def test_a_hung_look_up_does_not_hold_up_the_end():
         """
         import asyncio, socket, threading, time
         from tornado.ioloop import IOLoop
-        from katcp_tornado import lookup
+        from katcp_tornado.transport import lookup
 
         asked = threading.Event()
         def getaddrinfo(*args, **kwargs):
@@ -381,7 +381,7 @@ def test_a_forked_process_starts_afresh():
     lines = run("""
         import asyncio, os, socket, threading, time
         from tornado.ioloop import IOLoop
-        from katcp_tornado import lookup
+        from katcp_tornado.transport import lookup
 
         real, asked = socket.getaddrinfo, threading.Event()
         def hang(*args, **kwargs):

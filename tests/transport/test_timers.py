@@ -11,7 +11,7 @@ import pytest
 from tornado import gen
 
 from katcp_tornado.testing import VirtualTimeLoop
-from katcp_tornado.timers import STALL, Timer, clock
+from katcp_tornado.transport.timers import STALL, Timer, clock
 
 
 def hold_up(io_loop: VirtualTimeLoop, seconds: float) -> None:

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katcp_tornado import codec
+from katcp_tornado.wire import codec
 
 CODEC_VERSION = tuple(int(part) for part in importlib.metadata.version("katcp-codec").split(".")[:3])
 
 
 def load(flavour: str) -> ModuleType:
-    """A module of its own from the source of katcp_tornado.codec, imported where *flavour* is asked for."""
+    """A module of its own from the source of katcp_tornado.wire.codec, imported where *flavour* is asked for."""
     saved = os.environ.pop("KATCP_TORNADO_CODEC", None)
     try:
         os.environ["KATCP_TORNADO_CODEC"] = flavour
@@ -221,7 +221,7 @@ def test_the_environment_decides() -> None:
         timeout=120,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    code = "from katcp_tornado import codec; print(codec.INNER)"
+    code = "from katcp_tornado.wire import codec; print(codec.INNER)"
     for value, inner in (("public", False), ("", INNER.INNER)):
         env = {**os.environ, "KATCP_TORNADO_CODEC": value, "PYTHONPATH": str(root)}
         output = subprocess.run(

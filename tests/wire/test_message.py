@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from katcp_tornado.message import MAX_MID, Message, MessageType, encode_name, printable
-from katcp_tornado.values import Address, Timestamp
+from katcp_tornado.wire.message import MAX_MID, Message, MessageType, encode_name, printable
+from katcp_tornado.wire.values import Address, Timestamp
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 

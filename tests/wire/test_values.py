@@ -10,14 +10,15 @@ import math
 import numbers
 import random
 import sys
+import tracemalloc
 from typing import Any, Optional, Union
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from katcp_tornado import values
-from katcp_tornado.values import Address, Timestamp, decode, decoder, encode, register_type
+from katcp_tornado.wire import values
+from katcp_tornado.wire.values import Address, Timestamp, decode, decoder, encode, register_type
 
 MAJORS = [4, 5]
 major_numbers = st.sampled_from(MAJORS)
@@ -573,3 +574,18 @@ def test_an_abstract_class_cannot_be_decoded_to() -> None:
 def test_a_zone_that_brackets_cannot_hold() -> None:
     with pytest.raises(ValueError, match="bracket"):
         Address("fe80::1%e]h")
+
+
+@pytest.mark.parametrize("type_", [int, float, bool, str, Timestamp, Address, Colour, Union[int, Address]], ids=str)
+@pytest.mark.parametrize("raw", [b"\xff", b"1:", b"[f", b"1.3", b"0x", b" "], ids=repr)
+def test_a_value_of_16_mb_is_refused_briefly(type_: Any, raw: bytes) -> None:
+    value = raw * (16 * 1024**2 // len(raw))
+    tracemalloc.start()
+    try:
+        decode(type_, value)
+    except ValueError as exc:
+        assert len(str(exc)) < 1024
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 10 * len(value)

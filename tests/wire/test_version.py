@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from katcp_tornado import ProtocolError, ProtocolFlags
-from katcp_tornado.protocol import MAJORS, V4
+from katcp_tornado.wire.version import MAJORS, V4
 
 
 @pytest.mark.parametrize(

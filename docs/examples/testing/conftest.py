@@ -1,4 +1,4 @@
-"""What the tests of the controller share."""
+"""Fixtures of the tests of the controller."""
 
 import pytest
 from controller import Receiver

@@ -1,0 +1,111 @@
+"""The options and arguments that several commands have."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import sys
+from typing import Any, Callable, Optional, TypeVar
+
+import click
+
+from .targets import HostPort, client_options, find
+
+
+def find_target(ctx: click.Context, param: click.Parameter, value: Optional[str]) -> HostPort:
+    if value is not None and value.startswith("-"):
+        raise click.NoSuchOption(value)
+    try:
+        return find(value)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
+
+
+def _parse_listen(ctx: click.Context, param: click.Parameter, value: str) -> HostPort:
+    try:
+        if value.isdigit():
+            return HostPort("127.0.0.1", check_port(value))
+        return HostPort.parse(value, 0 if param.default is None else HostPort.parse(str(param.default)).port)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
+
+
+def check_port(text: str) -> int:
+    """A port as an int; 0 for any. Raises `ValueError`."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"{text!r}: the port must be between 0 and 65535")
+    return number
+
+
+def parse_seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise click.BadParameter(f"{value!r} is not a number of seconds that is more than 0")
+    return seconds
+
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def target_options(command: C) -> C:
+    """A decorator: the options that all commands have that talk to a device, collected as the argument *how*."""
+
+    @functools.wraps(command)
+    def collected(
+        *args: Any,
+        tls: bool,
+        ca: Optional[str],
+        insecure: bool,
+        assume_protocol: Optional[str],
+        verbose: bool,
+        **kwargs: Any,
+    ) -> Any:
+        logger = logging.getLogger("katcp_tornado")
+        if verbose:
+            logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        else:
+            logger.addHandler(logging.NullHandler())  # the commands say themselves what goes wrong
+        try:
+            kwargs["options"] = client_options(tls=tls, ca=ca, insecure=insecure, assume_protocol=assume_protocol)
+        except ValueError as exc:
+            raise click.UsageError(str(exc)) from None
+        return command(*args, **kwargs)
+
+    for decorate in (
+        click.option("-v", "verbose", is_flag=True, help="Show the library's own log on the standard error."),
+        click.option("--assume-protocol", metavar="FLAGS", help="Take the device for one that speaks this: 5.0-M."),
+        click.option("--insecure", is_flag=True, help="TLS without a look at the device's certificate."),
+        click.option("--ca", metavar="FILE", help="TLS, with the certificates of this file as authorities."),
+        click.option("--tls", is_flag=True, help="Speak TLS."),
+    ):
+        collected = decorate(collected)
+    return collected  # type: ignore[return-value]
+
+
+def json_option(command: C) -> C:
+    """A decorator: the option ``--json``."""
+    return click.option("--json", is_flag=True, help="Write one JSON object on a line.")(command)
+
+
+def timeout_option(default: str, help: str) -> Callable[[C], C]:
+    """A decorator: the option ``--timeout``."""
+    return click.option(
+        "--timeout", metavar="SECONDS", default=default, callback=parse_seconds, show_default=True, help=help
+    )
+
+
+def listen_option(default: str) -> Callable[[C], C]:
+    """A decorator: the option ``--listen``, of loopback by default."""
+    return click.option(
+        "--listen",
+        metavar="[HOST:]PORT",
+        default=default,
+        callback=_parse_listen,
+        show_default=True,
+        help="Where to listen.",
+    )

@@ -1,0 +1,1 @@
+"""The connection to one device: state machine, attempts, requests, callbacks."""

@@ -1,0 +1,1 @@
+"""Sensors: subscriptions, sampling and mirrors, which outlive a connection."""

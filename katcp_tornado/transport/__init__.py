@@ -1,0 +1,1 @@
+"""Sockets and timers: name look-up, connecting, streams, TLS."""

@@ -1,0 +1,56 @@
+// The WebSocket of the page: it reconnects by itself, and says when what is shown is stale.
+
+const FIRST = 500, MAXIMUM = 15000, SILENCE = 10000;
+
+export class Link {
+  constructor({ onFrame, onState }) {
+    this.onFrame = onFrame;
+    this.onState = onState;
+    this.failures = 0;
+    this.socket = null;
+    this.timer = 0;
+    this.retryAt = 0;
+    // A page that was hidden, or a computer that slept, need not wait.
+    addEventListener("online", () => this.retryNow());
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) this.retryNow(); });
+    // From the cache of the browser a page comes back with a socket that is dead.
+    addEventListener("pagehide", () => this.socket && this.socket.close());
+    this.connect();
+  }
+
+  connect() {
+    clearTimeout(this.timer);
+    this.retryAt = 0;
+    const url = new URL("ws", document.baseURI);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(url);
+    this.socket = socket;
+    let first = true;
+    const patience = setTimeout(() => socket.close(), SILENCE);
+    socket.onmessage = (event) => {
+      if (socket !== this.socket) return;
+      clearTimeout(patience);
+      this.failures = 0;
+      this.onFrame(JSON.parse(event.data), first);
+      if (first) { first = false; this.onState(true); }
+    };
+    socket.onclose = () => {
+      clearTimeout(patience);
+      if (socket !== this.socket) return;
+      this.socket = null;
+      const most = Math.min(MAXIMUM, FIRST * 2 ** this.failures++);
+      const wait = most * (0.5 + Math.random() / 2);
+      this.retryAt = Date.now() + wait;
+      this.timer = setTimeout(() => this.connect(), wait);
+      this.onState(false);
+    };
+  }
+
+  retryNow() { if (this.socket === null) this.connect(); }
+
+  send(content) {
+    if (this.socket === null || this.socket.readyState !== WebSocket.OPEN) return false;
+    this.socket.send(JSON.stringify(content));
+    return true;
+  }
+}

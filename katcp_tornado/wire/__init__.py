@@ -1,0 +1,1 @@
+"""Values, messages and versions of KATCP, to bytes and back."""
