@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from tornado import web, websocket
-from tornado.iostream import StreamClosedError
 
 from . import requests
 from .access import COOKIE
@@ -190,17 +189,14 @@ class Socket(Checked, websocket.WebSocketHandler):
             return
         self.site.feed.open(self)
 
-    def send(self, frame: str) -> Optional[asyncio.Future[None]]:
+    def send(self, frame: str) -> asyncio.Future[None]:
         """Send a frame; see `.feed.Page`."""
-        try:
-            return asyncio.ensure_future(self._write(frame))
-        except websocket.WebSocketClosedError:
-            return None
+        return asyncio.ensure_future(self._write(frame))
 
     async def _write(self, frame: str) -> None:
         try:
             await self.write_message(frame)
-        except (websocket.WebSocketClosedError, StreamClosedError):
+        except websocket.WebSocketClosedError:
             pass  # on_close is called, too
 
     def on_close(self) -> None:
@@ -228,7 +224,7 @@ class Socket(Checked, websocket.WebSocketHandler):
             return
         refusal = self._refusal(device)
         if refusal is not None:
-            self.write_message(json.dumps({"answer": number, "error": refusal, "informs": []}))
+            self.send(json.dumps({"answer": number, "error": refusal, "informs": []}))
             return
         task = asyncio.ensure_future(self._ask(number, device, name, arguments))
         self._asked.add(task)
@@ -249,7 +245,4 @@ class Socket(Checked, websocket.WebSocketHandler):
             return
         logger.info("%s: ?%s was asked for by a page of %s", device, name[:100], self.request.remote_ip)
         answer = await requests.ask(feed.client, name, arguments)
-        try:
-            await self.write_message(json.dumps({"answer": number, **answer}))
-        except (websocket.WebSocketClosedError, StreamClosedError):
-            pass
+        await self._write(json.dumps({"answer": number, **answer}))

@@ -29,6 +29,9 @@ class Steps:
     def __init__(self):
         self.calls = []
 
+    def is_closed(self):
+        return False
+
     def call_soon(self, callback):
         self.calls.append(callback)
 
