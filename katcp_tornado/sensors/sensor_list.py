@@ -113,14 +113,17 @@ class SensorList:
         self._answered = answered
         self._tell = announced
         self._brake = Brake(link.loop, self._ask_again)
+        self._asked: Optional[tuple[Optional[bytes], asyncio.Future[Reply]]] = None  # the one that is in flight
         self.forget()
 
     def forget(self) -> None:
-        """Another connection: nothing is known of its device."""
+        """Another connection, or another version: nothing is known of its device."""
         self._brake.reset()
         self.known = KnownSensors()
         self._queue: dict[Optional[bytes], None] = {}  # questions still to be put
-        self._asked: Optional[tuple[Optional[bytes], asyncio.Future[Reply]]] = None  # the one that is in flight
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked[1].cancel()
         # What was announced since the last question, and before the questions of this round; None among them: all.
         self._noted: set[Optional[bytes]] = set()
         self._round: set[Optional[bytes]] = set()

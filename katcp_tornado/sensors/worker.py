@@ -74,16 +74,19 @@ class Worker:
         self.turns = turns
         self.rechecks = Rechecks(link.loop, self.turns.soon)
         self.retry = Retry(link.loop, again, link.options.backoff)
+        self._in_flight: set[asyncio.Future[Reply]] = set()
         self.forget()
 
     def forget(self) -> None:
-        """There is no connection, or all is to be done again."""
+        """There is no connection, or all is to be done again: what was asked before counts no longer."""
         self._protocol: Optional[ProtocolFlags] = None
         self._queue: deque[SampledSensor] = deque()  # also tells answers of now from earlier ones
         self._untyped: dict[SampledSensor, None] = {}  # wait for an answer of the list
         self._unread: dict[SampledSensor, None] = {}  # wait until a first reading is asked for
         self._blocked: dict[SampledSensor, None] = {}  # something of these was refused
-        self._in_flight = 0
+        in_flight, self._in_flight = self._in_flight, set()
+        for future in in_flight:
+            future.cancel()
         self.turns.forget()
         self.rechecks.forget()
         self.retry.reset()
@@ -118,7 +121,7 @@ class Worker:
         assert self._protocol is not None
         window = WINDOW if self._protocol.supports("I") else 1
         turns, mine = self.turns, self._queue
-        while self._in_flight < window and turns.room > 0:
+        while len(self._in_flight) < window and turns.room > 0:
             queue = mine or self.rechecks.round
             if not queue:
                 break
@@ -199,14 +202,14 @@ class Worker:
                 sensor.recheck = False
                 if sensor.heard == FRESH and strategy != NONE:
                     sensor.heard = RECHECKED
-        self._in_flight += 1
+        self._in_flight.add(request.future)
         request.future.add_done_callback(partial(self._answered, self._queue, sensors, strategy))
 
     def _answered(
         self, queue: object, sensors: list[SampledSensor], strategy: Strategy, request: asyncio.Future[Reply]
     ) -> None:
         if queue is self._queue:
-            self._in_flight -= 1
+            self._in_flight.discard(request)
             self.turns.each(sensors, partial(self._take, strategy, request.exception(), len(sensors) > 1))
 
     def _take(self, strategy: Strategy, error: Optional[BaseException], together: bool, sensor: SampledSensor) -> None:

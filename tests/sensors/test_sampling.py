@@ -1143,6 +1143,24 @@ async def test_all_is_set_again_when_the_version_is_corrected(io_loop, device, c
     assert asked(device) == ["a auto", "b auto"] * 2
 
 
+@pytest.mark.parametrize("name", ["sensor-sampling", "sensor-list"])
+@pytest.mark.gen_test
+async def test_what_was_asked_in_another_version_counts_no_longer(io_loop, device, connect, name):
+    """The reply is still awaited, since it has no id, and then what counts is asked for."""
+    device.protocol = "5.0-M"
+    device.behaviour = LateBanner(0.5)
+    client = connect(assume_protocol=ProtocolFlags.parse("5.1-MIB"))
+    device.on_request(name, Delay(1))
+    subscription = client.subscribe("a", type=bytes if name == "sensor-sampling" else None)
+    await client.wait_connected()
+    await gen.sleep(0.7)
+    assert client.protocol == ProtocolFlags.parse("5.0-M")
+    entries = [entry for entry in client._link.session.pending() if entry.name.decode() == name]
+    assert [entry.done() for entry in entries] == [True, False]
+    await subscription.synced()
+    assert sampled(device) == {"a": "auto"}
+
+
 @pytest.mark.gen_test
 async def test_the_version_is_as_assumed(io_loop, device, connect):
     device.behaviour = LateBanner()
