@@ -63,6 +63,7 @@ class Device:
         self._closed = False
         self._callbacks: dict[str, tuple[NamesCallback, ...]] = {"requests": (), "sensors": ()}
         self._waiters: dict[Any, None] = {}
+        self._closing: list[Any] = []  # those that wait for `close`, where the client is not its own
         self._requests = RequestList(client, self._teller("requests"), self._wake)
         self._sensors = DeviceSensors(client, self._teller("sensors"), self._wake)
         # Plain attributes: IPython completes what follows them, which it does not for properties.
@@ -192,19 +193,20 @@ class Device:
             self._client.close()
         self._closed = True
         self._requests.close()
-        self._sensors.close()
+        self._sensors.close(ClientClosed(f"{self._name} is closed"))
         for waiter in list(self._waiters):
             waiter.fail(ClientClosed(f"{self._name} is closed"))
+        for waiter in self._closing:
+            waiter.resolve(None)
 
     def wait_closed(self, timeout: Optional[float] = None) -> asyncio.Future[None]:
         """A Future that resolves when nothing of it is left on the loop. It does not close the device."""
-        if self._owns:
-            return self._client.wait_closed(timeout)
-        if self._closed:  # the client may be closed, too
-            closed: asyncio.Future[None] = self._client._link.loop.create_future()
-            closed.set_result(None)
-            return closed
-        return self._client._sampling.wait(f"{self._name} is not closed", timeout)
+        waiter: Any = self._client.wait_closed(timeout)
+        if not self._owns:
+            if self._closed:  # the client lives on
+                waiter.resolve(None)
+            self._closing = [one for one in self._closing if not one.done()] + [waiter]
+        return waiter  # type: ignore[no-any-return]
 
     async def __aenter__(self) -> Self:
         return self

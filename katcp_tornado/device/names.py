@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import keyword
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Generic, Optional, TypeVar
 
 from ..errors import describe, quoted, refuse_copy
 
 T = TypeVar("T")
+
+#: Of so many names before and after it in order, those that are like an unknown one are named in the error.
+NEAR = 200
 
 
 class Entries(Generic[T]):
@@ -50,9 +55,13 @@ class Entries(Generic[T]):
             self._sorted = sorted(self._by_name)
         return self._sorted
 
-    def attributes(self) -> dict[str, list[str]]:
-        """From each attribute to the names that make it: one, or several that clash."""
-        return self._attributes
+    def named(self, attribute: str) -> list[str]:
+        """The names that make this attribute: none, one, or several that clash."""
+        return self._attributes.get(attribute, [])
+
+    def attributes(self) -> list[str]:
+        """The attributes, those that several names make included."""
+        return list(self._attributes)
 
     def missing(self, error: type[Exception], name: str) -> Exception:
         """The error of a name that is not known, with similar ones."""
@@ -62,10 +71,12 @@ class Entries(Generic[T]):
             made = error(f"no {self.kind} {quoted(name)}: what the device has is not known yet{why}")
             made.__cause__ = cause or None
             return made
-        near: list[str] = []
+        similar: list[str] = []
         if len(name) < 100 and not name.startswith("_"):  # Python and IPython ask for many that do
-            near = difflib.get_close_matches(attribute(name), self.attributes(), n=3)
-        similar = [one for found in near for one in self.attributes()[found]]
+            names = self.names()  # among many, one that begins otherwise is not looked for
+            place = bisect.bisect(names, name)
+            spelled = {attribute(one): one for one in names[max(0, place - NEAR) : place + NEAR]}
+            similar = [spelled[found] for found in difflib.get_close_matches(attribute(name), spelled, n=3)]
         hint = f"; there is {', '.join(similar)}" if similar else ""
         return error(f"the device has no {self.kind} {quoted(name)}{hint}")
 
@@ -86,23 +97,34 @@ class Names(Mapping[str, T]):
 
     def __getitem__(self, name: str) -> T:
         entries = self.__entries
-        found = entries.get(name)
+        found: Optional[T] = self.get(name)
         if found is not None:
             return found
-        names = entries.attributes().get(name, []) if isinstance(name, str) else []
-        if len(names) == 1:
-            return entries.get(names[0])  # type: ignore[return-value]
+        names = entries.named(name) if isinstance(name, str) else []
         if names:
             raise _UnknownName(_ambiguous(entries.kind, name, names))
         raise entries.missing(_UnknownName, str(name))
+
+    def get(self, name: object, default: Any = None) -> Any:
+        """The entry of this name, or of this attribute if that is unique; otherwise *default*."""
+        entries = self.__entries
+        found = entries.get(name)
+        if found is None and isinstance(name, str):
+            names = entries.named(name)
+            found = entries.get(names[0]) if len(names) == 1 else None
+        return default if found is None else found
+
+    def __contains__(self, name: object) -> bool:
+        return self.get(name) is not None
 
     def __getattr__(self, name: str) -> T:
         if name == "_Names__entries":  # of a copy that is being made
             raise AttributeError(name)
         entries = self.__entries
-        names = entries.attributes().get(name, [])
-        if len(names) == 1:
-            return entries.get(names[0])  # type: ignore[return-value]
+        names = entries.named(name)
+        found = entries.get(names[0]) if len(names) == 1 else None
+        if found is not None:
+            return found
         if names:
             raise AttributeError(_ambiguous(entries.kind, name, names))
         raise entries.missing(AttributeError, name)
@@ -121,7 +143,7 @@ class Names(Mapping[str, T]):
 
     def __dir__(self) -> list[str]:
         entries = self.__entries
-        return [*_RESERVED, *(name for name, names in entries.attributes().items() if len(names) == 1)]
+        return [*_RESERVED, *(name for name in entries.attributes() if len(entries.named(name)) == 1)]
 
     def _ipython_key_completions_(self) -> list[str]:
         return self.__entries.names()
@@ -148,7 +170,7 @@ _RESERVED = frozenset(dir(Names))
 
 def attribute(name: str) -> str:
     """The attribute that a name makes."""
-    spelled = name.translate(_ASCII)
+    spelled = (name if name.isascii() else unicodedata.normalize("NFKC", name)).translate(_ASCII)  # as Python does
     if not spelled.isidentifier():  # it begins with a digit, is empty, or has other characters that cannot be
         spelled = "".join(c if f"a{c}".isidentifier() else "_" for c in spelled)
         if not spelled.isidentifier():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from ..errors import quoted
 from ..sensors.types import Reading
 from ..sensors.watcher import SensorWatcher
+from ..wire.values import decoder
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -25,6 +26,7 @@ class PatternWatcher(SensorWatcher):
         self, sensors: DeviceSensors, pattern: re.Pattern[str], callback: Optional[Callback], **how: Any
     ) -> None:
         self._type = how.pop("type", None)
+        decoder(bytes if self._type is None else self._type)  # raises TypeError
         super().__init__(sensors.client, filter=lambda info: pattern.search(info.name), **how)
         self._owner = sensors
         self._callback = callback
@@ -58,6 +60,11 @@ class PatternSubscription:
     def params(self) -> tuple[Any, ...]:
         """The parameters of the strategy, as given."""
         return self._watcher._strategy.params
+
+    @property
+    def alive(self) -> bool:
+        """True until it is cancelled."""
+        return self._watcher._mirror is not None
 
     @property
     def is_synced(self) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from ..connection.brake import Brake
 from ..connection.pending import DEFAULT
 from ..connection.requests import Reply
-from ..errors import FailReply, InvalidReply
+from ..errors import FailReply, InvalidReply, ReplyTooLarge
 from ..sensors.retry import Retry
+from ..sensors.types import text
 from ..wire.message import Message
 from .names import Entries
 
@@ -66,7 +67,8 @@ class RequestList:
         #: Why it has not told its requests.
         self.error: Optional[BaseException] = None
         self.entries: Entries[DeviceRequest] = Entries("request", self._unknown)
-        self._named: set[str] = set()  # of these alone a change was announced
+        self._named: set[str] = set()  # of these a change was announced; "" stands for all
+        self._asked: Optional[asyncio.Future[Reply]] = None  # the question that is in flight
         self._ever = False
         for event, callback in (("connected", self._begin), ("disconnected", self._end)):
             self._link.callbacks.add(event, callback)
@@ -76,6 +78,8 @@ class RequestList:
 
     def close(self) -> None:
         """Ask no more."""
+        if self._asked is not None:
+            self._asked.cancel()
         self._end()
         self._link.callbacks.remove("connected", self._begin)
         self._link.callbacks.remove("disconnected", self._end)
@@ -91,11 +95,12 @@ class RequestList:
     def _end(self) -> None:
         self.known = False
         self.error = None
+        self._asked = None
         self._brake.reset()
         self._retry.reset()
 
     def _announced(self, message: Message) -> None:
-        words = [argument.decode("utf-8", "backslashreplace") for argument in message.arguments]
+        words = list(map(text, message.arguments))
         what, *rest = words or ["request-list"]
         if what == "request" and rest:
             self._named.add(rest[0])
@@ -106,9 +111,9 @@ class RequestList:
         self._brake.announce()
 
     def _try_again(self) -> bool:
-        if not self.known:
+        if self._asked is None and self._client.is_connected and (self._named or not self.known):
             self._brake.ask()
-        return not self.known
+        return self._asked is not None
 
     def _ask(self) -> Optional[asyncio.Future[Reply]]:
         if not self._client.is_connected:
@@ -116,26 +121,36 @@ class RequestList:
         named, self._named = self._named, set()
         name = named.pop() if len(named) == 1 and self.known else ""
         told: dict[str, str] = {}
-        future = self._link.pending.ask("help", (name,) if name else (), on_inform=partial(_hear, told)).future
-        future.add_done_callback(partial(self._reply, self._link.session, name, told))
-        return future
+        most = self._link.counters.bytes_in + self._link.options.max_reply
+        hear = partial(self._hear, told, most)
+        asked = self._asked = self._link.pending.ask("help", (name,) if name else (), on_inform=hear).future
+        asked.add_done_callback(partial(self._reply, name, told))
+        return asked
 
-    def _reply(self, session: object, name: str, told: dict[str, str], request: asyncio.Future[Reply]) -> None:
-        if session is not self._link.session or request.cancelled():
-            return
-        error = request.exception()
+    def _hear(self, told: dict[str, str], most: int, message: Message) -> None:
+        if message.arguments:
+            name, *words = map(text, message.arguments)
+            told[name] = " ".join(words)
+        if self._link.counters.bytes_in > most and self._asked is not None:
+            self._asked.cancel()  # which `_reply` hears of
+
+    def _reply(self, name: str, told: dict[str, str], request: asyncio.Future[Reply]) -> None:
+        if request is not self._asked:
+            return  # of an earlier connection
+        self._asked = None
+        error = ReplyTooLarge("the help has no end") if request.cancelled() else request.exception()
         refused = isinstance(error, (FailReply, InvalidReply))
-        if name:
-            told = {name: told[name]} if error is None and name in told else {}
-            if error is None or refused:
-                self._take(told, [name])
+        if name and error is not None and not refused:
+            self._named.add(name)  # nothing was heard of it
+        elif name:
+            self._take({name: told[name]} if error is None and name in told else {}, [name])
         else:
             self.error = error
             self.known = error is None or refused
             if error is None:
                 self._take(told, self.entries.names())
-            elif not refused:
-                self._retry.failed()
+        if error is not None and not refused:
+            self._retry.failed()
         self._answered()
 
     def _take(self, told: dict[str, str], before: list[str]) -> None:
@@ -143,18 +158,12 @@ class RequestList:
         self._ever = True
         old = {name: entry for name in before for entry in [self.entries.get(name)] if entry is not None}
         new = {
-            name: DeviceRequest(self._client, name, text)
-            for name, text in told.items()
-            if name not in old or old[name].help != text
+            name: DeviceRequest(self._client, name, its_help)
+            for name, its_help in told.items()
+            if name not in old or old[name].help != its_help
         }
         removed = sorted(old.keys() - told.keys())
         self.entries.update(new, removed)
         added = sorted(new.keys() - old.keys())
         if added or removed:
             self._changed(added, removed)
-
-
-def _hear(told: dict[str, str], message: Message) -> None:
-    if message.arguments:
-        name, *text = (argument.decode("utf-8", "backslashreplace") for argument in message.arguments)
-        told[name] = " ".join(text)

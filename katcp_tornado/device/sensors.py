@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union, cast
 
 from ..connection.pending import DEFAULT
-from ..errors import SensorNotFound, quoted
+from ..errors import SensorNotFound, own_copy, quoted
 from ..sensors import queries
 from ..sensors.subscription import Subscription, as_names
 from ..sensors.types import Reading, SensorInfo, SensorStatus, split, text
@@ -29,35 +30,60 @@ class DeviceSensor:
     """A sensor of a device.
 
     :ivar name: the exact name.
-    :ivar reading: the last `.Reading` that is known, however it was obtained; None before the first. Its status is
-        UNREACHABLE once the link is lost.
     :ivar last: the last `.Reading` with a valid value; None before the first.
     """
 
-    __slots__ = ("_sensors", "info", "last", "name", "reading")
+    __slots__ = ("__weakref__", "_reading", "_sensors", "_session", "info", "last", "name")
 
     def __init__(self, sensors: DeviceSensors, info: SensorInfo) -> None:
         self._sensors = sensors
         self.name = info.name
         #: What the device says of it, a `.SensorInfo`.
         self.info = info
-        self.reading: Optional[Reading] = None
         self.last: Optional[Reading] = None
+        self._reading: Optional[Reading] = None
+        self._session: object = None  # the connection on which it was obtained
+
+    @property
+    def reading(self) -> Optional[Reading]:
+        """The last `.Reading` that is known, however it was obtained; None before the first.
+
+        Its status is UNREACHABLE once the link is lost, until there is another one.
+        """
+        reading = self._reading
+        if reading is not None and self._session is not self._sensors.session and not _is_unreachable(reading):
+            now = Timestamp(self._sensors.client.io_loop.time())
+            reading = self._reading = Reading(self.name, now, SensorStatus.UNREACHABLE, None)
+        return reading
+
+    def take(self, reading: Reading, session: object) -> None:
+        """A reading was obtained, on this connection."""
+        self._reading = reading
+        self._session = session
+        if reading.status.valid_value:
+            self.last = reading
+
+    def forget(self) -> None:
+        """The reading is one of another sensor, or of none."""
+        self._reading = None
 
     @property
     def value(self) -> Any:
         """The value of the last reading; None before the first."""
-        return None if self.reading is None else self.reading.value
+        reading = self.reading
+        return None if reading is None else reading.value
 
     @property
     def status(self) -> Optional[SensorStatus]:
         """The status of the last reading; None before the first."""
-        return None if self.reading is None else self.reading.status
+        reading = self.reading
+        return None if reading is None else reading.status
 
     @property
     def timestamp(self) -> Optional[Timestamp]:
         """The time of the last reading; None before the first."""
-        return None if self.reading is None else self.reading.timestamp
+        reading = self.reading
+        return None if reading is None else reading.timestamp
 
     def get(self, timeout: Optional[float] = DEFAULT) -> asyncio.Future[Reading]:
         """A Future of the `.Reading` of now. Raises what `.Client.sensor_reading` raises."""
@@ -85,7 +111,8 @@ class DeviceSensor:
         return self._sensors.wait(self.name, condition, timeout)
 
     def __repr__(self) -> str:
-        shown = "no reading" if self.reading is None else f"{self.reading.status.value} {quoted(self.reading.value)}"
+        reading = self.reading
+        shown = "no reading" if reading is None else f"{reading.status.value} {quoted(reading.value)}"
         return f"<sensor {self.name}: {shown}>"
 
 
@@ -108,12 +135,16 @@ class Lister(SensorWatcher):
     def state_updated(self, state: object) -> None:
         self._owner.listed()
 
+    def _tell_state(self) -> None:
+        super()._tell_state()
+        self._owner.answered()  # the list may have been refused: that is no other state
+
 
 class DeviceSensors:
     """The sensors of a device: their list, what was heard of them, and what is asked of them.
 
     :arg changed: called after each list that differs from the one before: the names added, and those removed.
-    :arg answered: called when the state of the list has changed.
+    :arg answered: called when perhaps the state of the list has changed.
     """
 
     def __init__(
@@ -121,22 +152,28 @@ class DeviceSensors:
     ) -> None:
         self.client = client
         self._changed = changed
-        self._answered = answered
+        self.answered = answered
         self._batch: dict[str, DeviceSensor] = {}  # those of the batch that is being told
         self._gone: list[str] = []
         self._added: set[str] = set()
         self._removed: set[str] = set()
         self._subscriptions: list[Union[Subscription, PatternSubscription]] = []
+        self._many = 0  # subscriptions that were alive when they were last looked through
+        self._waiters: dict[Any, None] = {}
+        # Those that were removed and are held by somebody: they are the same when they come back.
+        self._former: weakref.WeakValueDictionary[str, DeviceSensor] = weakref.WeakValueDictionary()
         self._ever = False
         self.entries: Entries[DeviceSensor] = Entries("sensor", self._unknown)
         self.lister = Lister(client, self)
         client.add_sensor_watcher(self.lister)
         client._link.callbacks.add("disconnected", self._lost)
 
-    def close(self) -> None:
-        """Cancel the subscriptions, and list no more."""
+    def close(self, cause: Exception) -> None:
+        """Cancel the subscriptions, fail the waits, and list no more."""
         for subscription in self._subscriptions:
             subscription.cancel()
+        for waiter in list(self._waiters):
+            waiter.fail(own_copy(cause))
         self.client._link.callbacks.remove("disconnected", self._lost)
         self._added.clear()
         self._removed.clear()
@@ -152,15 +189,18 @@ class DeviceSensors:
         """The device has this sensor, or it has other properties now."""
         entry = self.entries.get(info.name)
         if entry is None:
-            self._batch[info.name] = DeviceSensor(self, info)
+            entry = self._batch[info.name] = self._former.get(info.name) or DeviceSensor(self, info)
             self._note(info.name, self._added, self._removed)
-        else:
-            if info.differs(entry.info):
-                entry.reading = None
-            entry.info = info
+        elif info.differs(entry.info):
+            entry.forget()
+        entry.info = info
 
     def removed(self, name: str) -> None:
         """The device does not have this sensor any longer."""
+        entry = self.entries.get(name)
+        if entry is not None:
+            entry.forget()
+            self._former[name] = entry
         self._gone.append(name)
         self._note(name, self._removed, self._added)
 
@@ -185,26 +225,28 @@ class DeviceSensors:
             self._removed.clear()
             if added or removed:
                 self._changed(added, removed)
-        self._answered()
 
     # Readings
 
+    @property
+    def session(self) -> object:
+        """The present connection; None while there is none."""
+        return self.client._link.session
+
     def take(self, reading: Reading) -> None:
-        """A reading is known."""
+        """A reading was obtained, on the present connection."""
+        self._take(reading, self.session)
+
+    def _take(self, reading: Reading, session: object) -> None:
         entry = self.entries.get(reading.name)
         if entry is not None:
-            entry.reading = reading
-            if reading.status.valid_value:
-                entry.last = reading
+            entry.take(reading, session)
 
     def _lost(self) -> None:
-        now = Timestamp(self.client.io_loop.time())
         for name in self.entries.names():
             entry = self.entries.get(name)
-            if entry is not None and entry.reading is not None and entry.reading.value is not None:
-                entry.reading = Reading(name, now, SensorStatus.UNREACHABLE, None)
-            elif entry is not None and entry.reading is not None:
-                entry.reading = entry.reading._replace(status=SensorStatus.UNREACHABLE)
+            if entry is not None:
+                entry.reading  # noqa: B018 - it is UNREACHABLE from now on
 
     def get(self, sensor: DeviceSensor, timeout: Optional[float]) -> asyncio.Future[Reading]:
         """A Future of the reading of now."""
@@ -212,8 +254,10 @@ class DeviceSensors:
         return self._taken(asked)
 
     def _taken(self, asked: asyncio.Future[Any]) -> asyncio.Future[Any]:
+        session = self.session  # the link may be lost before the answer is looked at
+
         def take(reading: Reading) -> Reading:
-            self.take(reading)
+            self._take(reading, session)
             return reading
 
         return queries.Derived(self.client._link.loop, [asked], take)
@@ -233,17 +277,24 @@ class DeviceSensors:
                 return None if callback is None else callback(reading)
 
             subscription = self.client.subscribe(names, hear, **how)
-        self._subscriptions = [one for one in self._subscriptions if getattr(one, "alive", True)]
         self._subscriptions.append(subscription)
+        if len(self._subscriptions) > 2 * self._many + 16:  # now and then, not each time
+            self._many = len(self.alive())
         return subscription
+
+    def alive(self) -> list[Union[Subscription, PatternSubscription]]:
+        """The subscriptions that were not cancelled."""
+        self._subscriptions = [one for one in self._subscriptions if one.alive]
+        return self._subscriptions
 
     def failures(self) -> dict[str, BaseException]:
         """From the names of the sensors that are wanted and not sampled to why."""
-        return {name: exc for one in self._subscriptions for name, exc in one.failures.items()}
+        return {name: exc for one in self.alive() for name, exc in one.failures.items()}
 
     def wait(self, name: str, condition: Any, timeout: Optional[float]) -> asyncio.Future[Reading]:
         """A Future of the first reading of a sensor that meets a condition."""
         met = met_by(condition)
+        as_names(name)  # raises what `subscribe` would
         sampling = self.client._sampling
         heard: list[Reading] = []
         subscription: Optional[Subscription] = None
@@ -264,8 +315,14 @@ class DeviceSensors:
                 met(waiter, reading)
 
         if not waiter.done():
+            self._waiters[waiter] = None
             subscription = self.client.subscribe(name, hear, strategy="event")
-            waiter.add_done_callback(lambda _: subscription.cancel())
+
+            def over(_: object) -> None:
+                self._waiters.pop(waiter, None)
+                subscription.cancel()
+
+            waiter.add_done_callback(over)
         return waiter
 
     # Many at once
@@ -294,20 +351,19 @@ class DeviceSensors:
     ) -> asyncio.Future[dict[str, Any]]:
         link = self.client._link
 
+        session = self.session  # the link may be lost before the answer is looked at
+
         def combine(answer: Any) -> dict[str, Any]:
             if isinstance(answer, BaseException):
                 if wanted:
                     return dict.fromkeys(wanted, answer)
                 raise answer
             told = _told(answer.informs)
-            found: dict[str, Any] = {}
-            for name in choose(told):
-                found[name] = self._one(name, told, link.major)
-            return found
+            return {name: self._one(name, told, link.major, session) for name in choose(told)}
 
         return queries.Derived(link.loop, [queries.settled(link.loop, asking.ask("sensor-value"))], combine)
 
-    def _one(self, name: str, told: dict[str, tuple[bytes, bytes, bytes]], major: int) -> Any:
+    def _one(self, name: str, told: dict[str, tuple[bytes, bytes, bytes]], major: int, session: object) -> Any:
         if name not in told:
             return SensorNotFound(f"the device has answered, but not of a sensor {name}")
         entry = self.entries.get(name)
@@ -316,7 +372,7 @@ class DeviceSensors:
             reading = queries.made(name, told[name], decode, major)
         except ValueError as exc:
             return exc
-        self.take(reading)
+        self._take(reading, session)
         return reading
 
 
@@ -331,8 +387,14 @@ class _Nobody:
 
     def listed(self) -> None: ...
 
+    def answered(self) -> None: ...
+
 
 _NOBODY: Any = _Nobody()
+
+
+def _is_unreachable(reading: Reading) -> bool:
+    return reading.value is None and reading.status is SensorStatus.UNREACHABLE
 
 
 def _matching(pattern: re.Pattern[str], names: Iterable[str]) -> Iterator[str]:

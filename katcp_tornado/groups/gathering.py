@@ -113,24 +113,41 @@ class Connected(asyncio.Future):  # type: ignore[type-arg]
         self._listeners: dict[str, Callable[..., None]] = {}
         self._timer = None if timeout is None else loop.call_later(timeout, self._expire, timeout)
         self.add_done_callback(self._stop)
+        self._connected: set[str] = set()
+        self._closed: dict[str, Client] = {}
         for name, client in self._clients.items():
-            self._listeners[name] = partial(self._look)
+            self._listeners[name] = partial(self._moved, name, client)
             client.add_state_callback(self._listeners[name])
+            self._note(name, client)
         self._look()
 
-    def _look(self, *_: object) -> None:
+    def _moved(self, name: str, client: Client, *_: object) -> None:
+        self._note(name, client)
+        self._look()
+
+    def _note(self, name: str, client: Client) -> None:
+        """Take note of the state of a member: with each change only one is looked at."""
+        (self._connected.add if client.is_connected else self._connected.discard)(name)
+        if client.state.name == "CLOSED":
+            self._closed[name] = client
+
+    def _look(self) -> None:
         if self.done():
             return
-        connected = [name for name, client in self._clients.items() if client.is_connected]
-        closed = [client for client in self._clients.values() if client.state.name == "CLOSED"]
-        if len(connected) >= self._needed:
-            self.set_result(connected)
-        elif len(self._clients) - len(closed) < self._needed:  # it will never be
-            error = closed[0].last_exc
-            self.set_exception(QuorumNotReached(self._text(connected), MappingProxyType({})))
+        if len(self._connected) >= self._needed:
+            connected = self._names()
+            if len(connected) >= self._needed:  # otherwise one has been lost, and has not said so yet
+                self.set_result(connected)
+        elif len(self._clients) - len(self._closed) < self._needed:  # it will never be
+            error = next(iter(self._closed.values())).last_exc
+            self.set_exception(QuorumNotReached(self._text(), MappingProxyType({})))
             self.exception().__cause__ = error  # type: ignore[union-attr]
 
-    def _text(self, connected: list[str]) -> str:
+    def _names(self) -> list[str]:
+        return [name for name, client in self._clients.items() if client.is_connected]
+
+    def _text(self) -> str:
+        connected = self._names()
         missing = [
             f"{name} ({describe(client.last_exc)})" if client.last_exc is not None else name
             for name, client in self._clients.items()
@@ -141,8 +158,7 @@ class Connected(asyncio.Future):  # type: ignore[type-arg]
 
     def _expire(self, timeout: float) -> None:
         if not self.done():
-            connected = [name for name, client in self._clients.items() if client.is_connected]
-            self.set_exception(WaitTimeout(f"{self._text(connected)} after {timeout:g} s"))
+            self.set_exception(WaitTimeout(f"{self._text()} after {timeout:g} s"))
             self.exception()  # counts as retrieved from now on
 
     def _stop(self, _: object) -> None:

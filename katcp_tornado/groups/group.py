@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -15,10 +16,11 @@ from ..connection.options import seconds
 from ..connection.pending import DEFAULT
 from ..connection.requests import Reply
 from ..device import Device
-from ..device.names import Entries, Names
+from ..device.names import Names
 from ..errors import refuse_copy
 from ..sensors.types import Reading
 from .gathering import Closed, Connected, Gathering, Member, client_of
+from .names import GroupEntries
 from .reply import GroupReply
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class ClientGroup(Mapping[str, Member]):
 
     def __init__(self, members: Mapping[str, Member]) -> None:
         self._members: dict[str, Member] = {}
+        self._requests: GroupEntries[GroupRequest] = GroupEntries(self._members, partial(GroupRequest, self))
         if not isinstance(members, Mapping):
             raise TypeError(f"members must be a mapping, not {type(members).__name__}")
         for name, member in members.items():
@@ -89,16 +92,7 @@ class ClientGroup(Mapping[str, Member]):
     @property
     def req(self) -> Names[GroupRequest]:
         """The requests that any of the devices has, a mapping whose entries are attributes, too."""
-        entries: Entries[GroupRequest] = Entries("request", lambda: None)
-        entries.update(
-            {
-                name: GroupRequest(self, name, request.help)
-                for member in reversed(list(self._members.values()))
-                if isinstance(member, Device)
-                for name, request in member.req.items()
-            }
-        )
-        return Names(entries)
+        return Names(self._requests)
 
     __reduce_ex__ = refuse_copy
 
@@ -118,7 +112,7 @@ class ClientGroup(Mapping[str, Member]):
     ) -> asyncio.Future[GroupReply[Reply]]:
         """Send a request to every member: a Future of a `.GroupReply`, which raises no member's error.
 
-        It waits for all members; the *quorum* decides only whether the reply is true.
+        It waits for all that are members now; the *quorum* decides only whether the reply is true.
 
         :arg quorum: None for all members; an int for so many of them; a float in (0, 1] for that share, rounded up.
 
@@ -127,7 +121,7 @@ class ClientGroup(Mapping[str, Member]):
         needed = self._needed(quorum)
         futures: dict[str, asyncio.Future[Any]] = {}
         try:
-            for member_name, member in self._members.items():
+            for member_name, member in list(self._members.items()):
                 futures[member_name] = client_of(member).request(
                     name, *args, timeout=timeout, wait_connected=wait_connected
                 )
@@ -147,8 +141,8 @@ class ClientGroup(Mapping[str, Member]):
     ) -> asyncio.Future[GroupReply[Reading]]:
         """A Future of a `.GroupReply` of the readings of a sensor that meet a condition.
 
-        It is settled *grace* seconds after the quorum is reached, without the members that were not needed; or after
-        *timeout* seconds, with a `.WaitTimeout` for each member that is missing.
+        It waits for those that are members now, and is settled *grace* seconds after the quorum is reached, without
+        the members that were not needed; or after *timeout* seconds, with a `.WaitTimeout` for each that is missing.
 
         :arg condition: as for `.SensorWatcher.wait`.
 
@@ -157,15 +151,21 @@ class ClientGroup(Mapping[str, Member]):
         needed = self._needed(quorum)
         seconds("timeout", timeout, zero=True)
         delay = seconds("grace", grace, optional=False, zero=True) or 0.0
-        futures: dict[str, asyncio.Future[Any]] = {}
+        devices: dict[str, Device] = {}
         for name, member in self._members.items():
             if not isinstance(member, Device):
                 raise TypeError(f"member {name!r} is no Device")
-        for name, member in self._members.items():
-            assert isinstance(member, Device)
-            found = member.sensor.get(sensor)
-            wanted = sensor if found is None else found.name
-            futures[name] = member._sensors.wait(wanted, condition, timeout)
+            devices[name] = member
+        futures: dict[str, asyncio.Future[Any]] = {}
+        try:
+            for name, device in devices.items():
+                found = device.sensor.get(sensor)
+                wanted = sensor if found is None else found.name
+                futures[name] = device._sensors.wait(wanted, condition, timeout)
+        except BaseException:
+            for future in futures.values():
+                future.cancel()
+            raise
         return Gathering(self._loop(), f"sensor {sensor}", futures, needed, needed, delay)
 
     def wait_connected(self, timeout: Optional[float] = None, quorum: Quorum = None) -> asyncio.Future[list[str]]:
@@ -201,7 +201,7 @@ class ClientGroup(Mapping[str, Member]):
 
     def close(self) -> None:
         """Close all members. May be called again."""
-        for member in self._members.values():
+        for member in list(self._members.values()):  # what a callback does to the group is no matter
             member.close()
 
     def wait_closed(self, timeout: Optional[float] = None) -> asyncio.Future[None]:
