@@ -401,7 +401,7 @@ async def test_retry_now(device: FakeDevice, connect: Callable[..., Client], io_
     await client.wait_connected(timeout=100.5)
     client.close()
     client.retry_now()
-    assert client.state is State.CLOSED
+    assert client.state is State.CLOSED  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.gen_test
@@ -517,7 +517,7 @@ async def test_connect_closes_before_it_raises(device: FakeDevice, monkeypatch: 
 async def test_context_managers(device: FakeDevice) -> None:
     with Client(device.host, device.port) as client:
         assert client.state is State.CONNECTING
-    assert client.state is State.CLOSED
+    assert client.state is State.CLOSED  # type: ignore[comparison-overlap]
     async with Client(device.host, device.port) as client:
         assert client.state is State.CONNECTING
         await client.wait_connected()
@@ -533,7 +533,7 @@ async def test_events_come_one_at_a_time(device: FakeDevice, connect: Callable[.
     client = connect()
     seen: list[str] = []
     client.add_state_callback(lambda old, new: seen.append(f"state {new.name} ({client.state.name})"))
-    client.add_connected_callback(lambda: (seen.append("c1"), client.close())[0])
+    client.add_connected_callback(lambda: (seen.append("c1"), client.close())[0])  # type: ignore[func-returns-value]
     client.add_connected_callback(lambda: seen.append(f"c2 {client.state.name} {type(client.last_exc).__name__}"))
     client.add_disconnected_callback(lambda: seen.append("d1"))
     client.add_disconnected_callback(lambda: seen.append("d2"))
@@ -555,7 +555,7 @@ async def test_close_in_a_state_callback(device: FakeDevice, connect: Callable[.
     for at in (State.NEGOTIATING, State.CONNECTED):
         client = connect()
         diary = Diary(client)
-        client.add_state_callback(lambda old, new, at=at, client=client: client.close() if new is at else None)
+        client.add_state_callback(lambda old, new, at=at, client=client: client.close() if new is at else None)  # type: ignore[misc]
         with pytest.raises(ClientClosed):
             await client.wait_connected()
         expected = ["CONNECTING-NEGOTIATING"]
@@ -678,12 +678,12 @@ async def test_removing(device: FakeDevice, connect: Callable[..., Client]) -> N
         (client.add_failed_connect_callback, client.remove_failed_connect_callback),
         (client.add_state_callback, client.remove_state_callback),
     ):
-        add(callback)  # type: ignore[operator]
-        remove(callback)  # type: ignore[operator]
+        add(callback)  # type: ignore[arg-type]
+        remove(callback)  # type: ignore[arg-type]
         with pytest.raises(ValueError):
-            remove(callback)  # type: ignore[operator]
+            remove(callback)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="callback"):
-            add(3)  # type: ignore[operator]
+            add(3)  # type: ignore[arg-type]
     client.add_inform_callback("log", callback)
     client.remove_inform_callback("log", callback)
     with pytest.raises(ValueError):
@@ -810,7 +810,7 @@ async def test_bad_requests_are_told_at_once(device: FakeDevice, connect: Callab
             (("echo",), {"on_inform": 3}, TypeError),
         ):
             with pytest.raises(error):
-                client.request(*arguments, **kwargs)  # type: ignore[arg-type]
+                client.request(*arguments, **kwargs)
         await client.wait_connected()
     assert client.stats.requests == 0
 
@@ -985,7 +985,7 @@ async def test_whatever_the_caller_does_to_a_future(
     assert cancelled.cancel()
     forgotten = client.request("echo", "nobody hears this")
     del forgotten
-    with pytest.raises(gen.TimeoutError):
+    with pytest.raises(gen.TimeoutError):  # type: ignore[attr-defined]
         await gen.with_timeout(asyncio_delta(2), client.request("sleep", 3), quiet_exceptions=KatcpError)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(client.request("sleep", 3), 2)

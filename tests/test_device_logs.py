@@ -1,37 +1,42 @@
 """What the device logs, in Python's own log."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from katcp_tornado import Timestamp, forward_logs
+from katcp_tornado import Client, Timestamp, forward_logs
+from katcp_tornado.testing import FakeDevice, VirtualTimeLoop
 
 NOW = 1_600_000_000.0
 
 
 @pytest.fixture
-def logger():
+def logger() -> Any:
     logger = logging.Logger("devices.m000")  # noqa: LOG001  # one that nobody else has
     logger.setLevel(1)
-    logger.records = []
+    logger.records = []  # type: ignore[attr-defined]
     handler = logging.Handler()
-    handler.emit = logger.records.append
+    handler.emit = logger.records.append  # type: ignore[attr-defined, method-assign]
     logger.addHandler(handler)
     return logger
 
 
 @pytest.fixture
-def client(io_loop, connect, device):
+def client(io_loop: VirtualTimeLoop, connect: Callable[..., Client], device: FakeDevice) -> Any:
     client = connect()
     io_loop.run_sync(client.wait_connected)
     return client
 
 
 @pytest.fixture
-def log(io_loop, device):
+def log(io_loop: VirtualTimeLoop, device: FakeDevice) -> Any:
     """``log(level, timestamp, name, *texts)`` has the device say so."""
 
-    def log(*args):
+    def log(*args: Any) -> None:
         device.inform_all("log", *args)
         io_loop.run_sync(io_loop.idle)
 
@@ -52,7 +57,7 @@ def log(io_loop, device):
         ("off", logging.INFO),
     ],
 )
-def test_levels(client, logger, log, level, number):
+def test_levels(client: Any, logger: Any, log: Any, level: str, number: Any) -> None:
     forward_logs(client, logger)
     log(level, Timestamp(NOW), "antenna", "something")
     (record,) = logger.records
@@ -60,7 +65,9 @@ def test_levels(client, logger, log, level, number):
 
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "4"])
-def test_a_record(io_loop, device, connect, logger, log, protocol):
+def test_a_record(
+    io_loop: VirtualTimeLoop, device: FakeDevice, connect: Callable[..., Client], logger: Any, log: Any, protocol: str
+) -> None:
     device.protocol = protocol
     client = connect()
     io_loop.run_sync(client.wait_connected)
@@ -73,7 +80,7 @@ def test_a_record(io_loop, device, connect, logger, log, protocol):
     assert (record.args, record.exc_info) == ((), None)
 
 
-def test_its_own_message(device, client, io_loop, logger):
+def test_its_own_message(device: FakeDevice, client: Any, io_loop: VirtualTimeLoop, logger: Any) -> None:
     forward_logs(client, logger)
     device.log("error", "trouble")
     io_loop.run_sync(io_loop.idle)
@@ -81,7 +88,7 @@ def test_its_own_message(device, client, io_loop, logger):
     assert (record.name, record.getMessage(), record.created) == ("devices.m000.fake-device", "trouble", NOW)
 
 
-def test_what_is_not_printable_is_escaped(client, logger, log):
+def test_what_is_not_printable_is_escaped(client: Any, logger: Any, log: Any) -> None:
     forward_logs(client, logger)
     log("info", Timestamp(NOW), b"a\nb", b"one\ntwo\xff\x1b[0m", "three")
     (record,) = logger.records
@@ -89,14 +96,14 @@ def test_what_is_not_printable_is_escaped(client, logger, log):
     assert record.getMessage() == "one\\ntwo\\xff\\x1b[0m three"
 
 
-def test_a_message_without_text(client, logger, log):
+def test_a_message_without_text(client: Any, logger: Any, log: Any) -> None:
     forward_logs(client, logger)
     log("info", Timestamp(NOW), "antenna")
     assert logger.records[0].getMessage() == ""
 
 
 @pytest.mark.parametrize("timestamp", ["nan", "inf", "-inf", "1e300", "-1"])
-def test_a_time_that_is_none(client, logger, log, timestamp):
+def test_a_time_that_is_none(client: Any, logger: Any, log: Any, timestamp: str) -> None:
     forward_logs(client, logger)
     log("info", timestamp, "antenna", "x")
     (record,) = logger.records
@@ -115,14 +122,14 @@ def test_a_time_that_is_none(client, logger, log, timestamp):
         ((b"\xff", 1.0, b"\xff", b"\xff"), (logging.INFO, "\\xff", "\\xff")),
     ],
 )
-def test_no_line_is_lost(client, logger, log, args, told):
+def test_no_line_is_lost(client: Any, logger: Any, log: Any, args: Any, told: Any) -> None:
     forward_logs(client, logger)
     log(*args)
     (record,) = logger.records
     assert (record.levelno, record.name.rpartition(".")[2], record.getMessage()) == told
 
 
-def test_what_the_logger_does_not_want(client, logger, log):
+def test_what_the_logger_does_not_want(client: Any, logger: Any, log: Any) -> None:
     logger.setLevel(logging.WARNING)
     forward_logs(client, logger)
     log("info", Timestamp(NOW), "antenna", "x")
@@ -130,7 +137,7 @@ def test_what_the_logger_does_not_want(client, logger, log):
     assert [record.getMessage() for record in logger.records] == ["y"]
 
 
-def test_filters_of_the_logger(client, logger, log):
+def test_filters_of_the_logger(client: Any, logger: Any, log: Any) -> None:
     logger.addFilter(lambda record: "keep" in record.getMessage())
     forward_logs(client, logger)
     log("info", Timestamp(NOW), "antenna", "keep")
@@ -138,14 +145,16 @@ def test_filters_of_the_logger(client, logger, log):
     assert [record.getMessage() for record in logger.records] == ["keep"]
 
 
-def test_stop(client, logger, log):
+def test_stop(client: Any, logger: Any, log: Any) -> None:
     callback = forward_logs(client, logger)
     client.remove_inform_callback("log", callback)
     log("info", Timestamp(NOW), "antenna", "x")
     assert logger.records == []
 
 
-def test_it_survives_a_reconnection(io_loop, device, client, logger, log):
+def test_it_survives_a_reconnection(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, logger: Any, log: Any
+) -> None:
     forward_logs(client, logger)
     device.drop_all()
     io_loop.run_sync(client.wait_disconnected)
@@ -154,13 +163,13 @@ def test_it_survives_a_reconnection(io_loop, device, client, logger, log):
     assert len(logger.records) == 1
 
 
-def test_two_loggers(client, logger, log):
+def test_two_loggers(client: Any, logger: Any, log: Any) -> None:
     forward_logs(client, logger)
     forward_logs(client, logger)
     log("info", Timestamp(NOW), "antenna", "x")
     assert len(logger.records) == 2
 
 
-def test_wrong_arguments(client):
+def test_wrong_arguments(client: Any) -> None:
     with pytest.raises(TypeError, match="logger must be a logging.Logger, not str"):
-        forward_logs(client, "devices")
+        forward_logs(client, "devices")  # type: ignore[arg-type]

@@ -167,7 +167,7 @@ def stop(process: subprocess.Popen[str]) -> str:
 def lines_until(process: subprocess.Popen[str], *beginnings: str) -> list[str]:
     """Read lines until each of these beginnings was seen, in this order."""
     assert process.stdout is not None
-    seen = []
+    seen: list[Any] = []
     for beginning in beginnings:
         while True:
             line = process.stdout.readline()

@@ -90,8 +90,8 @@ BITS = (
     b"[1][2]",
     b"\x1b",
 )
-BITS += (b"#", b"!", b"?", b"\xff", b"\xc3\xa9", b"[99999999999999999999]", b"\\_" * 30, b" " * 50, b"\n" * 20, b"\x1b")
-BITS += (b"[007]", b"!watchdog", b"#help[1]", b"#disconnect ", b"[2147483647]", b"[2147483648]", b"!watchdog ok\n")
+BITS += (b"#", b"!", b"?", b"\xff", b"\xc3\xa9", b"[99999999999999999999]", b"\\_" * 30, b" " * 50, b"\n" * 20, b"\x1b")  # type: ignore[assignment]
+BITS += (b"[007]", b"!watchdog", b"#help[1]", b"#disconnect ", b"[2147483647]", b"[2147483648]", b"!watchdog ok\n")  # type: ignore[assignment]
 
 
 class Entry:

@@ -98,7 +98,7 @@ def test_wrong_quorums(group: ClientGroup, quorum: Any) -> None:
 async def test_an_empty_group(io_loop: Any) -> None:
     group = ClientGroup({})
     assert (await group.request("echo")).check() == {} and await group.wait_connected() == []
-    assert await group.wait("mode", 1) == {} and await group.wait_closed() is None
+    assert await group.wait("mode", 1) == {} and await group.wait_closed() is None  # type: ignore[func-returns-value]
     with pytest.raises(ValueError, match="quorum"):
         group.request("echo", quorum=1)
 
@@ -167,7 +167,7 @@ async def test_wait(devices: dict[str, FakeDevice], group: ClientGroup) -> None:
     assert not waiting.done()
     devices["m002"].set_sensor("mode", "ready")
     reply = await waiting
-    assert list(reply) == ["m000", "m002"] and bool(reply) and reply["m000"].value == b"ready"
+    assert list(reply) == ["m000", "m002"] and bool(reply) and reply["m000"].value == b"ready"  # type: ignore[union-attr]
     reply = await group.wait("mode", b"ready", timeout=2)
     assert not reply and list(reply.replies) == ["m000", "m002"]
     assert isinstance(reply, GroupReply) and type(reply.failures["m001"]) is WaitTimeout

@@ -5,11 +5,14 @@ second, and all are back after the longest delay; of those that lose it for a mo
 A device that loses its client again and again is tried at most 60 times in ten minutes.
 """
 
+from __future__ import annotations
+
 import math
 import random
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tornado import gen
@@ -17,6 +20,7 @@ from tornado.netutil import Resolver, bind_unix_socket
 from tornado.tcpserver import TCPServer
 
 from katcp_tornado import Backoff, Client, State
+from katcp_tornado.testing import FakeDevice, VirtualTimeLoop
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
@@ -34,20 +38,20 @@ class Device(TCPServer):
     It listens on a Unix socket: a connect is done at once there, however busy the machine is.
     """
 
-    def __init__(self, io_loop, path, server):
+    def __init__(self, io_loop: VirtualTimeLoop, path: Any, server: Any) -> None:
         super().__init__()
         self.io_loop = io_loop
         self.address = str(path / "device")
-        self.streams = []
+        self.streams: list[Any] = []
         self.lost = None  # when
         self._server = server
         self._lives = math.inf
         self.add_socket(bind_unix_socket(self.address))
 
-    def now(self):
+    def now(self) -> Any:
         return self.io_loop.asyncio_loop.time()
 
-    def handle_stream(self, stream, address):
+    def handle_stream(self, stream: Any, address: Any) -> None:
         stream.write(b"#version-connect katcp-protocol 5.1-MIB\n")
         if self._lives == 0:
             stream.close()
@@ -55,22 +59,22 @@ class Device(TCPServer):
             self.io_loop.call_later(self._lives, stream.close)
         self.streams.append(stream)
 
-    def ask(self):
+    def ask(self) -> bool:
         """Whether an attempt of now succeeds."""
         if self.lost is not None:
             self._lives = self._server(self.now() - self.lost)
         return self._lives is not None
 
-    def lose(self):
+    def lose(self) -> None:
         """Lose all clients."""
         self.lost = self.now()
         for stream in self.streams:
             stream.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.stop()
         for stream in self.streams:
             stream.close()
@@ -79,11 +83,11 @@ class Device(TCPServer):
 class Way(Resolver):
     """The way to a `Device`, if there is one."""
 
-    def initialize(self, device):
+    def initialize(self, device: FakeDevice) -> None:
         self._device = device
 
-    async def resolve(self, host, port, family=socket.AF_UNSPEC):
-        if not self._device.ask():
+    async def resolve(self, host: Any, port: Any, family: Any = socket.AF_UNSPEC) -> Any:
+        if not self._device.ask():  # type: ignore[attr-defined]
             raise ConnectionRefusedError("the device is away")
         return [(socket.AF_UNIX, self._device.address)]
 
@@ -91,22 +95,22 @@ class Way(Resolver):
 class Tried(Client):
     """A client that keeps the times of its attempts."""
 
-    def __init__(self, device, backoff):
+    def __init__(self, device: FakeDevice, backoff: Any) -> None:
         super().__init__("device", 7147, backoff=backoff, resolver=Way(device))
-        self.times = []
-        self.add_state_callback(lambda old, new: self.times.append(device.now()) if new is State.CONNECTING else None)
+        self.times: list[Any] = []
+        self.add_state_callback(lambda old, new: self.times.append(device.now()) if new is State.CONNECTING else None)  # type: ignore[operator]
 
-    def attempts(self, device):
-        return [when - device.lost for when in self.times]
+    def attempts(self, device: FakeDevice) -> Any:
+        return [when - device.lost for when in self.times]  # type: ignore[attr-defined]
 
 
-def times_of(policy, server, until):
+def times_of(policy: Any, server: Any, until: Any) -> Any:
     return pytest.approx([when for when, _ in herd.attempts_of(policy, server, until)], abs=1e-6)
 
 
 @pytest.mark.parametrize("outage", herd.OUTAGES)
 @pytest.mark.gen_test
-async def test_the_simulation_is_a_client_in_an_outage(io_loop, tmp_path, outage):
+async def test_the_simulation_is_a_client_in_an_outage(io_loop: VirtualTimeLoop, tmp_path: Path, outage: Any) -> None:
     server = herd.outage(outage)
     with Device(io_loop, tmp_path, server) as device:
         clients = [Tried(device, Backoff(random=random.Random(seed))) for seed in range(30)]
@@ -122,7 +126,9 @@ async def test_the_simulation_is_a_client_in_an_outage(io_loop, tmp_path, outage
 
 @pytest.mark.parametrize("lives", [0, 5, 9.9, 10.1, 25])
 @pytest.mark.gen_test
-async def test_the_simulation_is_a_client_of_a_flapping_device(io_loop, tmp_path, lives):
+async def test_the_simulation_is_a_client_of_a_flapping_device(
+    io_loop: VirtualTimeLoop, tmp_path: Path, lives: float
+) -> None:
     server = herd.flapping(lives)
     with Device(io_loop, tmp_path, server) as device, Tried(device, Backoff(random=random.Random(5))) as client:
         await client.wait_connected()
@@ -134,7 +140,7 @@ async def test_the_simulation_is_a_client_of_a_flapping_device(io_loop, tmp_path
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.gen_test
-async def test_the_simulation_is_a_client_of_any_device(io_loop, tmp_path, seed):
+async def test_the_simulation_is_a_client_of_any_device(io_loop: VirtualTimeLoop, tmp_path: Path, seed: Any) -> None:
     """Whatever comes after whatever: attempts that fail, links that live for long or not, and other backoffs."""
     rng = random.Random(seed)
     outcomes = [rng.choice([None, None, None, 0.0, 3.0, 7.0, 12.0]) for _ in range(80)]
@@ -146,12 +152,12 @@ async def test_the_simulation_is_a_client_of_any_device(io_loop, tmp_path, seed)
         "stable": rng.choice([0.0, 5.0, 10.0]),
     }
 
-    def server():
+    def server() -> Any:
         script = iter(outcomes)
         return lambda when: next(script, math.inf)
 
-    def backoff():
-        return Backoff(random=random.Random(seed), **options)
+    def backoff() -> Any:
+        return Backoff(random=random.Random(seed), **options)  # type: ignore[arg-type]
 
     with Device(io_loop, tmp_path, server()) as device, Tried(device, backoff()) as client:
         await client.wait_connected()
@@ -163,14 +169,14 @@ async def test_the_simulation_is_a_client_of_any_device(io_loop, tmp_path, seed)
         assert client.attempts(device) == times_of(herd.Ours(random.Random(), backoff()), server(), math.inf)
 
 
-def test_the_most_in_a_window():
+def test_the_most_in_a_window() -> None:
     assert herd.most([], 1.0) == 0
     assert herd.most([0.0, 0.5, 0.9, 1.0, 1.2], 1.0) == 4
     assert herd.most([0.0, 1.0, 2.0], 1.0) == 1
     assert herd.most([3.0] * 7, 0.1) == 7
 
 
-def test_a_herd_is_in_the_order_of_time():
+def test_a_herd_is_in_the_order_of_time() -> None:
     attempts = herd.herd(herd.Ours, herd.outage(5.0), 100.0, clients=20)
     assert attempts == sorted(attempts)
     assert sorted(attempt.client for attempt in attempts if attempt.success) == list(range(20))
@@ -183,7 +189,7 @@ def test_a_herd_is_in_the_order_of_time():
 
 
 @pytest.mark.parametrize("outage", herd.OUTAGES)
-def test_a_thousand_clients_come_back(outage):
+def test_a_thousand_clients_come_back(outage: Any) -> None:
     for seed in herd.SEEDS:
         found = herd.returning(herd.Ours, outage, seed=seed)
         assert found.back == herd.CLIENTS
@@ -196,18 +202,18 @@ def test_a_thousand_clients_come_back(outage):
 
 
 @pytest.mark.parametrize("lives", [0, 1, 5, 9.9])
-def test_a_flapping_device_is_not_hit_hard(lives):
+def test_a_flapping_device_is_not_hit_hard(lives: float) -> None:
     assert max(herd.hits(herd.Ours, lives=lives, seed=seed) for seed in range(200)) <= 60
 
 
 @pytest.mark.parametrize("others", [herd.Aiokatcp, herd.Fixed])
-def test_the_others_are_over_these_bars(others):
+def test_the_others_are_over_these_bars(others: Any) -> None:
     """So the bars say something."""
     assert herd.returning(others, 0).per_100ms > 0.15 * herd.CLIENTS
     assert herd.hits(others) > 60
 
 
-def test_the_others_wait_as_they_do():
+def test_the_others_wait_as_they_do() -> None:
     ours = random.Random(1)
     wild = [(ours.random() + 1.0) * 0.5 * ceiling for ceiling in (1, 2, 4, 8, 16, 32, 60, 60)]
     policy = herd.Aiokatcp(random.Random(1))

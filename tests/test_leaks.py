@@ -139,7 +139,7 @@ class Course:
     def run(self, go: Callable[[int], Awaitable[None]]) -> None:
         """*go* goes on until so many cycles are done, counted from the start."""
         for quarter in range(1, 5):
-            self.io_loop.run_sync(lambda done=self.cycles * quarter // 4: go(done))  # type: ignore[misc]
+            self.io_loop.run_sync(lambda done=self.cycles * quarter // 4: go(done))
             self.samples.append(Sample.take(self.io_loop))
 
     def check(self, *, allowance: float = 0.0) -> None:
@@ -300,7 +300,7 @@ def test_requests_given_up(io_loop: VirtualTimeLoop, protocol: str) -> None:
         assert session is None or [entry for entry in session.pending() if not entry.done()] == []
 
     async def until(count: int) -> None:
-        nonlocal done
+        nonlocal done  # type: ignore[misc]
         while done < count:
             await batch(done // BATCH)
             done += BATCH
@@ -323,15 +323,15 @@ def test_requests_given_up(io_loop: VirtualTimeLoop, protocol: str) -> None:
 
 def test_waiters_given_up(io_loop: VirtualTimeLoop) -> None:
     async def until(count: int) -> None:
-        nonlocal done
+        nonlocal done  # type: ignore[misc]
         while done < count:
             futures = [client.wait_disconnected(0.05), client.wait_inform("tick", timeout=0.05), client.wait_closed()]
             futures += [client.wait_inform("tick"), client.wait_disconnected()]
             futures += [client.request("late", wait_connected=True, timeout=0.05)]
             for future in futures[2:5]:
-                future.cancel()
+                future.cancel()  # type: ignore[attr-defined]
             await gen.sleep(0.06)
-            assert all(future.done() for future in futures)
+            assert all(future.done() for future in futures)  # type: ignore[attr-defined]
             device.answer()
             await io_loop.idle()
             done += len(futures)

@@ -757,7 +757,7 @@ class Life(RuleBasedStateMachine):
         things = [*self.subscriptions, *self.watchers]
         if things:
             thing = things[index % len(things)]
-            self.pending.append(Asked(self.client, "wait_synced", lambda _: thing.synced(timeout), timeout))
+            self.pending.append(Asked(self.client, "wait_synced", lambda _: thing.synced(timeout), timeout))  # type: ignore[attr-defined]
             self.pending[-1].reached = lambda: in_sync(thing)
 
     def notice(self, name: str, how: str) -> None:
@@ -1140,7 +1140,7 @@ class Life(RuleBasedStateMachine):
                 self.intruders.append(socket.create_connection((self.device.host, self.device.port)))
         else:
             options = {"auto_reconnect": timeout is not None, "connect_timeout": 1.0, "handshake_timeout": 1.0}
-            future = Client.connect(self.device.host, self.device.port, timeout=timeout, **options)
+            future = Client.connect(self.device.host, self.device.port, timeout=timeout, **options)  # type: ignore[arg-type]
             self.wrappers.append(future)
             future.add_done_callback(self.connected)
             if how == "cancel soon":
@@ -1226,7 +1226,7 @@ class Life(RuleBasedStateMachine):
             for queue in session._queues.by_name.values():
                 first, *others = queue
                 assert first.sent
-                assert not any(entry.abandoned for entry in others if not entry.sent)
+                assert not any(entry.abandoned for entry in others if not entry.sent)  # type: ignore[attr-defined]
         assert not any(request.abandoned for request in link.pending._unsent)
         assert not any(waiter.done() for waiter in link.waiters._all)
 
@@ -1503,7 +1503,7 @@ def test_life(loop_errors: list[str], bad_addresses: list[tuple[str, int]]) -> N
 
         for number in itertools.count(first):
             sys.stdout.write(f"seed {number}\n")
-            run_state_machine_as_test(seed(number)(factory), settings=options)
+            run_state_machine_as_test(seed(number)(factory), settings=options)  # type: ignore[arg-type]
             if seen["steps"] >= int(wanted or TOTAL):
                 break
     for what, count in sorted(seen.items()):

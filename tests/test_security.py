@@ -3,6 +3,8 @@
 docs/explanation/security.rst is the page that goes with this.
 """
 
+from __future__ import annotations
+
 import enum
 import logging
 import re
@@ -10,7 +12,9 @@ import socket
 import ssl
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -30,7 +34,7 @@ from katcp_tornado import (
     ProtocolError,
 )
 from katcp_tornado.protocol.session import GREETING_LINE, GREETING_TOTAL
-from katcp_tornado.testing import Banner, Behaviour, Disconnect, FakeDevice, Raw
+from katcp_tornado.testing import Banner, Behaviour, Disconnect, FakeDevice, Raw, VirtualTimeLoop
 from katcp_tornado.transport.stream import CHUNK
 
 DATA = Path(__file__).parent / "data"
@@ -42,7 +46,7 @@ PROTOCOLS = ["5.1-MIB", "5.0-M", "4"]
 # What it costs: time and memory
 
 
-def seconds_of_cpu(factor=1.0):
+def seconds_of_cpu(factor: float = 1.0) -> Any:
     """What a fixed piece of work costs here and now: the clock for bounds that hold on any machine."""
     began = time.process_time()
     for _ in range(3):
@@ -65,7 +69,7 @@ BEFORE = {
 
 @pytest.mark.parametrize("kind", sorted(BEFORE))
 @pytest.mark.gen_test
-async def test_before_the_version_a_megabyte_is_the_most(device, kind):
+async def test_before_the_version_a_megabyte_is_the_most(device: FakeDevice, kind: Any) -> None:
     line = BEFORE[kind]
     device.behaviour = Raw(line * (2 * MB // len(line)))
     bar = seconds_of_cpu(200)
@@ -79,7 +83,7 @@ async def test_before_the_version_a_megabyte_is_the_most(device, kind):
 
 @pytest.mark.parametrize("kind", sorted(BEFORE))
 @pytest.mark.gen_test
-async def test_before_the_version_memory_is_that_of_a_chunk(device, kind):
+async def test_before_the_version_memory_is_that_of_a_chunk(device: FakeDevice, kind: Any) -> None:
     line = BEFORE[kind]
     data = line * (4 * CHUNK // len(line))
     device.behaviour = Raw(data)
@@ -94,7 +98,7 @@ async def test_before_the_version_memory_is_that_of_a_chunk(device, kind):
 
 
 @pytest.mark.gen_test
-async def test_before_the_version_a_line_is_64_kb(device):
+async def test_before_the_version_a_line_is_64_kb(device: FakeDevice) -> None:
     device.behaviour = Raw(b"#a " + b"x" * MB)
     client = Client(device.host, device.port, auto_reconnect=False)
     with pytest.raises(LineTooLong):
@@ -103,7 +107,7 @@ async def test_before_the_version_a_line_is_64_kb(device):
 
 
 @pytest.mark.gen_test
-async def test_before_the_version_ten_seconds_are_the_most(io_loop, device):
+async def test_before_the_version_ten_seconds_are_the_most(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     """Whoever keeps talking, and says nothing, is heard for as long as whoever is silent."""
     device.behaviour = Raw(b"")
     client = Client(device.host, device.port, auto_reconnect=False)
@@ -117,7 +121,7 @@ async def test_before_the_version_ten_seconds_are_the_most(io_loop, device):
 
 
 @pytest.mark.gen_test
-async def test_a_hostile_device_is_met_ever_more_seldom(device):
+async def test_a_hostile_device_is_met_ever_more_seldom(device: FakeDevice) -> None:
     device.behaviour = Raw(BEFORE["long lines"] * 20)
     with Client(device.host, device.port) as client:
         await gen.sleep(600)
@@ -126,7 +130,7 @@ async def test_a_hostile_device_is_met_ever_more_seldom(device):
 
 
 @pytest.mark.gen_test
-async def test_names_of_versions_are_limited(device):
+async def test_names_of_versions_are_limited(device: FakeDevice) -> None:
     device.behaviour = Banner(*[f"#version-connect name{i} 1" for i in range(1000)], GREETING)
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
@@ -136,7 +140,7 @@ async def test_names_of_versions_are_limited(device):
 
 @pytest.mark.parametrize("line", [b"x" * MB, b"#a " + b"x" * MB + b"\n", b"#a" + b" bb" * MB + b"\n"])
 @pytest.mark.gen_test
-async def test_after_the_version_the_limit_is_the_limit(device, line):
+async def test_after_the_version_the_limit_is_the_limit(device: FakeDevice, line: Any) -> None:
     device.behaviour = Raw(line, after_version=True)
     client = Client(device.host, device.port, limit=100_000, auto_reconnect=False)
     await client.wait_connected()
@@ -150,7 +154,7 @@ async def test_after_the_version_the_limit_is_the_limit(device, line):
 
 
 @pytest.mark.gen_test
-async def test_what_nobody_wants_is_not_kept(device):
+async def test_what_nobody_wants_is_not_kept(device: FakeDevice) -> None:
     """A flood of replies and informs of requests that were never made, and of informs that nobody listens to."""
     flood = b"".join(b"!a[%d] ok\n#a[%d] x\n#b x\n!c ok\nnonsense\n" % (i, i) for i in range(10_000, 12_000))
     async with Client(device.host, device.port) as client:
@@ -184,7 +188,7 @@ class Nasty(enum.Enum):
     SPACE = "a b"
 
     @property
-    def katcp_value(self):
+    def katcp_value(self) -> Any:
         return self.value if isinstance(self.value, bytes) else self.value.encode()
 
 
@@ -196,22 +200,22 @@ class OwnText(str):
     __slots__ = ()
 
 
-def split(line):
+def split(line: Any) -> Any:
     """The words of a line as the guidelines have it, without the help of the library's codec."""
     escapes = {"\\": "\\", "_": " ", "0": "\0", "n": "\n", "r": "\r", "e": "\x1b", "t": "\t", "@": ""}
     unescape = lambda word: re.sub(rb"\\(.)", lambda match: escapes[match[1].decode()].encode(), word)  # noqa: E731
     name, *words = line.split(b" ")
-    return name, [unescape(word) for word in words]
+    return name, [unescape(word) for word in words]  # type: ignore[no-untyped-call]
 
 
-def as_bytes(argument):
+def as_bytes(argument: Any) -> Any:
     return argument if isinstance(argument, bytes) else argument.encode()
 
 
 @given(st.lists(TEXT | RAW, max_size=5))
 @example(SMUGGLED)
 @example([text.encode() for text in SMUGGLED])
-def test_an_argument_is_one_word_of_one_line(arguments):
+def test_an_argument_is_one_word_of_one_line(arguments: Any) -> None:
     line = bytes(Message.request("echo", *arguments, mid=7))
     assert line.endswith(b"\n") and not re.search(rb"[\n\r\0\x1b\t]", line[:-1])
     assert split(line[:-1]) == (b"?echo[7]", [as_bytes(argument) for argument in arguments])
@@ -220,14 +224,14 @@ def test_an_argument_is_one_word_of_one_line(arguments):
 class Wire:
     """A client, its device, and what each request of the client has become there."""
 
-    def __init__(self, io_loop, protocol):
+    def __init__(self, io_loop: VirtualTimeLoop, protocol: Any) -> None:
         self.io_loop = io_loop
         self.device = FakeDevice(protocol)
         self.device.start()
         self.client = Client(self.device.host, self.device.port)
         io_loop.run_sync(self.client.wait_connected)
 
-    def ask(self, *arguments):
+    def ask(self, *arguments: Any) -> Any:
         """Make a request; the device must have had it, the whole of it and nothing else."""
         self.device.received.clear()
         (reply, informs) = self.io_loop.run_sync(lambda: self.client.request("echo", *arguments))
@@ -236,7 +240,7 @@ class Wire:
         assert message.arguments == reply
         return reply
 
-    def close(self):
+    def close(self) -> None:
         self.client.close()
         self.io_loop.run_sync(self.client.wait_closed)
         stats = self.client.stats
@@ -246,7 +250,7 @@ class Wire:
 
 
 @pytest.fixture
-def wire(io_loop, request):
+def wire(io_loop: VirtualTimeLoop, request: Any) -> Iterator[Any]:
     wire = Wire(io_loop, request.param)
     yield wire
     wire.close()
@@ -258,12 +262,12 @@ def wire(io_loop, request):
 @example(arguments=SMUGGLED)
 @example(arguments=[text.encode() for text in SMUGGLED])
 @example(arguments=[bytes(range(256)), "".join(map(chr, range(0x300)))])
-def test_an_argument_arrives_as_one_argument_of_one_request(wire, arguments):
+def test_an_argument_arrives_as_one_argument_of_one_request(wire: Any, arguments: Any) -> None:
     assert wire.ask(*arguments) == [as_bytes(argument) for argument in arguments]
 
 
 @pytest.mark.parametrize("wire", PROTOCOLS, indirect=True)
-def test_other_types_smuggle_nothing(wire):
+def test_other_types_smuggle_nothing(wire: Any) -> None:
     assert wire.ask(Nasty.LINE, Nasty.SPACE, OwnBytes(b"a\n?halt"), OwnText("b\n?halt")) == [
         b"x\n?halt\n",
         b"a b",
@@ -274,7 +278,7 @@ def test_other_types_smuggle_nothing(wire):
 
 @pytest.mark.parametrize("name", ["echo\n?halt", "echo halt", "echo[7]", "?echo", "echo\r", "", "é", "echo\n", "1"])
 @pytest.mark.gen_test
-async def test_a_name_smuggles_nothing(device, name):
+async def test_a_name_smuggles_nothing(device: FakeDevice, name: str) -> None:
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
         with pytest.raises(ValueError, match="is not a KATCP name"):
@@ -291,11 +295,11 @@ WORD = bytes(LINE)[3:-1]
 
 
 @pytest.fixture
-def lines(caplog):
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
     """The messages of the log, each of which must be one line that can be printed."""
     caplog.set_level(logging.DEBUG, "katcp_tornado")
 
-    def look():
+    def look() -> Any:
         messages = [record.getMessage() for record in caplog.records if record.name == "katcp_tornado"]
         for message in messages:
             assert message.isprintable(), repr(message)
@@ -306,14 +310,14 @@ def lines(caplog):
     look()
 
 
-def one_with(lines, text):
+def one_with(lines: Any, text: Any) -> Any:
     (found,) = [line for line in lines() if text in line]
     return found
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["connected", "before the version"])
 @pytest.mark.gen_test
-async def test_a_reason_to_disconnect_in_the_log(device, lines, before):
+async def test_a_reason_to_disconnect_in_the_log(device: FakeDevice, lines: Any, before: bool) -> None:
     device.script(Disconnect(EVIL, after_version=not before))
     client = Client(device.host, device.port, auto_reconnect=False)
     await client.wait_closed()
@@ -340,7 +344,7 @@ async def test_a_reason_to_disconnect_in_the_log(device, lines, before):
     ],
 )
 @pytest.mark.gen_test
-async def test_malformed_lines_in_the_log(device, lines, line):
+async def test_malformed_lines_in_the_log(device: FakeDevice, lines: Any, line: bytes) -> None:
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
         device.send_raw(line)
@@ -354,7 +358,7 @@ async def test_malformed_lines_in_the_log(device, lines, line):
     [WORD, b"5.1-" + WORD, b"6.0-\xff", "5.1\u2028".encode(), b"", b"\\@", "\u0665.1".encode(), b"5" * 60_000],
 )
 @pytest.mark.gen_test
-async def test_versions_in_the_log(device, lines, version):
+async def test_versions_in_the_log(device: FakeDevice, lines: Any, version: Any) -> None:
     device.behaviour = Banner(b"#version-connect katcp-protocol " + version)
     client = Client(device.host, device.port, auto_reconnect=False, handshake_timeout=1)
     with pytest.raises((ProtocolError, TimeoutError)):
@@ -376,7 +380,7 @@ def takes_two(value: bytes, other: bytes) -> None: ...
 
 @pytest.mark.parametrize("callback", [takes_number, takes_real, takes_flag, takes_colour, takes_two])
 @pytest.mark.gen_test
-async def test_informs_that_do_not_fit_in_the_log(device, lines, callback):
+async def test_informs_that_do_not_fit_in_the_log(device: FakeDevice, lines: Any, callback: Any) -> None:
     async with Client(device.host, device.port) as client:
         client.add_inform_callback("x", callback)
         await client.wait_connected()
@@ -387,7 +391,7 @@ async def test_informs_that_do_not_fit_in_the_log(device, lines, callback):
 
 @pytest.mark.parametrize("line", [bytes(LINE), b"!x[5] " + WORD + b"\n", b"?x " + WORD + b"\n"])
 @pytest.mark.gen_test
-async def test_what_nobody_wants_in_the_log(device, lines, line):
+async def test_what_nobody_wants_in_the_log(device: FakeDevice, lines: Any, line: Any) -> None:
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
         device.send_raw(line)
@@ -399,10 +403,12 @@ async def test_what_nobody_wants_in_the_log(device, lines, line):
 
 
 @pytest.mark.gen_test
-async def test_what_a_device_says_to_a_request_in_the_log(device, lines, caplog):
+async def test_what_a_device_says_to_a_request_in_the_log(
+    device: FakeDevice, lines: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """The library itself logs no reply. An error that a callback lets go is the application's own, as it is."""
 
-    async def ask():
+    async def ask() -> None:
         await client.request("fail", EVIL)
 
     async with Client(device.host, device.port) as client:
@@ -426,12 +432,12 @@ async def test_what_a_device_says_to_a_request_in_the_log(device, lines, caplog)
 class Liar(Resolver):
     """A name server in bad hands."""
 
-    async def resolve(self, host, port, family=socket.AF_UNSPEC):
+    async def resolve(self, host: Any, port: Any, family: Any = socket.AF_UNSPEC) -> None:  # type: ignore[override]
         raise socket.gaierror(socket.EAI_NONAME, EVIL)
 
 
 @pytest.mark.gen_test
-async def test_name_servers_in_the_log(lines):
+async def test_name_servers_in_the_log(lines: Any) -> None:
     client = Client("device", 7147, resolver=Liar(), auto_reconnect=False)
     with pytest.raises(socket.gaierror):
         await client.wait_connected()
@@ -441,25 +447,25 @@ async def test_name_servers_in_the_log(lines):
 # TLS: somebody else in place of the device
 
 
-def server_context(name):
+def server_context(name: Any) -> Any:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(DATA / name)
     return context
 
 
-def client_context():
+def client_context() -> Any:
     return ssl.create_default_context(cafile=str(DATA / "ca.pem"))
 
 
 class Bent(Resolver):
     """A name server that sends everybody to this machine."""
 
-    async def resolve(self, host, port, family=socket.AF_UNSPEC):
+    async def resolve(self, host: Any, port: Any, family: Any = socket.AF_UNSPEC) -> Any:
         return [(socket.AF_INET, ("127.0.0.1", port))]
 
 
 @pytest.fixture
-def quiet(loop_errors):
+def quiet(loop_errors: Any) -> Iterator[Any]:
     """The device, on the same loop, may say that its client has turned away; that is not for us."""
     yield
     loop_errors.clear()
@@ -467,7 +473,7 @@ def quiet(loop_errors):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.gen_test
-async def test_tls_with_the_right_certificate(host):
+async def test_tls_with_the_right_certificate(host: str) -> None:
     with FakeDevice(ssl_options=server_context("device.pem")) as device:
         client = Client(host, device.port, ssl_options=client_context(), resolver=Bent(), auto_reconnect=False)
         await client.wait_connected()
@@ -486,9 +492,11 @@ async def test_tls_with_the_right_certificate(host):
 )
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.gen_test
-async def test_tls_with_a_wrong_certificate(io_loop, lines, certificate, host, context, text):
+async def test_tls_with_a_wrong_certificate(
+    io_loop: VirtualTimeLoop, lines: Any, certificate: str, host: str, context: Any, text: str
+) -> None:
     with FakeDevice(ssl_options=server_context(certificate)) as device:
-        failures = []
+        failures: list[Any] = []
         client = Client(host, device.port, ssl_options=context(), resolver=Bent(), auto_reconnect=False)
         client.add_failed_connect_callback(failures.append)
         asked = client.request("echo", "a secret", wait_connected=True)
@@ -506,12 +514,12 @@ async def test_tls_with_a_wrong_certificate(io_loop, lines, certificate, host, c
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.gen_test
-async def test_tls_goes_on_once_the_certificate_is_right(lines):
+async def test_tls_goes_on_once_the_certificate_is_right(lines: Any) -> None:
     """A client that reconnects tries on, and looks at its context anew for each attempt."""
     context = ssl.create_default_context()
     with FakeDevice(ssl_options=server_context("device.pem")) as device:
         async with Client("localhost", device.port, ssl_options=context, resolver=Bent()) as client:
-            failures = []
+            failures: list[Any] = []
             client.add_failed_connect_callback(failures.append)
             await gen.sleep(20)
             assert len(failures) >= 3 and {type(exc) for exc in failures} == {ssl.SSLCertVerificationError}
@@ -522,7 +530,7 @@ async def test_tls_goes_on_once_the_certificate_is_right(lines):
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.gen_test
-async def test_tls_does_not_fall_back(device):
+async def test_tls_does_not_fall_back(device: FakeDevice) -> None:
     """A device, or somebody in between, that speaks plain KATCP is not spoken to."""
     client = Client(device.host, device.port, ssl_options=client_context(), auto_reconnect=False)
     with pytest.raises((ssl.SSLError, OSError, TimeoutError)):
@@ -532,7 +540,7 @@ async def test_tls_does_not_fall_back(device):
 
 
 @pytest.mark.gen_test
-async def test_without_tls_a_tls_device_is_no_device():
+async def test_without_tls_a_tls_device_is_no_device() -> None:
     with FakeDevice(ssl_options=server_context("device.pem")) as device:
         client = Client(device.host, device.port, auto_reconnect=False)
         with pytest.raises((TimeoutError, ConnectionError)):
@@ -544,7 +552,7 @@ async def test_without_tls_a_tls_device_is_no_device():
 
 
 @pytest.mark.gen_test
-async def test_the_client_asks_for_nothing_by_itself(device):
+async def test_the_client_asks_for_nothing_by_itself(device: FakeDevice) -> None:
     """Whatever a hostile device says, the client sends nothing that its user did not ask for."""
     device.behaviour = Behaviour()
     async with Client(device.host, device.port, backoff=Backoff(first=0.1)) as client:

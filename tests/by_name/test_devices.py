@@ -52,7 +52,7 @@ async def test_synced(device: FakeDevice, make: Any, protocol: str) -> None:
     one = make()
     assert one.name == f"{device.host}:{device.port}" and one.state is SyncState.DISCONNECTED
     await one.synced()
-    assert one.state is SyncState.SYNCED and one.last_exc is None and one.client.is_connected
+    assert one.state is SyncState.SYNCED and one.last_exc is None and one.client.is_connected  # type: ignore[comparison-overlap]
     assert list(one.sensor) == sorted(["a.b", "a-b", "temperature", "class", "3d", "get"])
     assert "set-rate" in one.req and "help" in one.req
     assert asked(device, "help") == [""] and asked(device, "sensor-list") == [""]
@@ -280,7 +280,7 @@ async def test_readings(device: FakeDevice, make: Any, protocol: str) -> None:
     assert [message.name for _, message in device.received] == ["sensor-value"], "its type is known already"
     device.set_sensor("temperature", 9, "failure")
     await sensor.get(timeout=5)
-    assert sensor.status is SensorStatus.FAILURE and sensor.last.value == 2
+    assert sensor.status is SensorStatus.FAILURE and sensor.last.value == 2  # type: ignore[comparison-overlap]
     device.drop_all()
     await one.client.wait_disconnected()
     assert sensor.status is SensorStatus.UNREACHABLE and sensor.last.value == 2 and sensor.value is None

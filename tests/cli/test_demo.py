@@ -1,8 +1,11 @@
 """katcp-tornado demo."""
 
+from __future__ import annotations
+
 import random
 import signal
 import time
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +15,7 @@ from katcp_tornado.cli import demo
 from katcp_tornado.cli.commands import katcp_tornado
 from katcp_tornado.cli.demo import demonstrate
 from katcp_tornado.cli.terminal import ExitCode
-from katcp_tornado.testing import FakeDevice
+from katcp_tornado.testing import FakeDevice, VirtualTimeLoop
 
 SECTIONS = [
     "1. Connect",
@@ -64,7 +67,7 @@ STORY = [
 ]
 
 
-def check_story(text):
+def check_story(text: Any) -> None:
     assert [line for line in text.splitlines() if line[:2] in {f"{n}." for n in range(10)}] == SECTIONS
     place = 0
     for part in STORY:
@@ -73,7 +76,7 @@ def check_story(text):
         place = found + len(part)
 
 
-def check_plain(text):
+def check_plain(text: Any) -> None:
     assert text.replace("\n", "").isascii()
     assert text.replace("\n", "").isprintable()
     assert max(map(len, text.splitlines())) < 80
@@ -84,7 +87,7 @@ def check_plain(text):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_process(invoke):
+async def test_process(invoke: Any) -> None:
     began = time.monotonic()
     code, stdout, stderr = await invoke("demo")
     took = time.monotonic() - began
@@ -96,7 +99,7 @@ async def test_process(invoke):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_ctrl_c(start):
+async def test_ctrl_c(start: Any) -> None:
     process = await start("demo")
     while b"temperature" not in await process.stdout.readline():
         pass
@@ -109,7 +112,7 @@ async def test_ctrl_c(start):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_nobody_reads_to_the_end(start):
+async def test_nobody_reads_to_the_end(start: Any) -> None:
     process = await start("demo")
     await process.stdout.readline()
     process.stdout._transport.close()  # as head does
@@ -122,7 +125,14 @@ async def test_nobody_reads_to_the_end(start):
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.gen_test
-async def test_it_works_whatever_the_delays_are(io_loop, output, written, capsys, monkeypatch, seed):
+async def test_it_works_whatever_the_delays_are(
+    io_loop: VirtualTimeLoop,
+    output: Any,
+    written: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: Any,
+) -> None:
     backoff = demo.BACKOFF
     monkeypatch.setattr(
         demo, "BACKOFF", Backoff(backoff.first, backoff.maximum, minimum=backoff.minimum, random=random.Random(seed))
@@ -135,7 +145,7 @@ async def test_it_works_whatever_the_delays_are(io_loop, output, written, capsys
 
 
 @pytest.mark.gen_test
-async def test_on_a_terminal_it_has_colours(output, written, monkeypatch):
+async def test_on_a_terminal_it_has_colours(output: Any, written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -145,19 +155,27 @@ async def test_on_a_terminal_it_has_colours(output, written, monkeypatch):
 
 
 @pytest.mark.gen_test
-async def test_the_width_of_the_terminal_changes_nothing(output, written, monkeypatch):
+async def test_the_width_of_the_terminal_changes_nothing(
+    output: Any, written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     assert await demonstrate(output) == ExitCode.OK
     check_story(written.getvalue())
 
 
-def start_only_once(monkeypatch):
+def start_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     start = FakeDevice.start
     monkeypatch.setattr(FakeDevice, "start", lambda self: None if self.accepted else start(self))
 
 
 @pytest.mark.gen_test
-async def test_the_device_never_comes_back(io_loop, output, written, capsys, monkeypatch):
+async def test_the_device_never_comes_back(
+    io_loop: VirtualTimeLoop,
+    output: Any,
+    written: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     start_only_once(monkeypatch)
     assert await demonstrate(output) == ExitCode.REFUSED
     complaint = capsys.readouterr().err
@@ -169,7 +187,9 @@ async def test_the_device_never_comes_back(io_loop, output, written, capsys, mon
 
 
 @pytest.mark.gen_test
-async def test_the_device_stays_silent(io_loop, output, capsys, monkeypatch):
+async def test_the_device_stays_silent(
+    io_loop: VirtualTimeLoop, output: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = FakeDevice.script
     monkeypatch.setattr(FakeDevice, "script", lambda self, *behaviours: script(self, *behaviours * 10))
     assert await demonstrate(output) == ExitCode.REFUSED
@@ -180,7 +200,9 @@ async def test_the_device_stays_silent(io_loop, output, capsys, monkeypatch):
 
 
 @pytest.mark.gen_test
-async def test_the_strategy_is_not_put_back(output, capsys, monkeypatch):
+async def test_the_strategy_is_not_put_back(
+    output: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     add = Client.add_connected_callback
     monkeypatch.setattr(Client, "add_connected_callback", lambda self, cb: cb.__name__ != "subscribe" and add(self, cb))
     assert await demonstrate(output) == ExitCode.REFUSED
@@ -188,17 +210,21 @@ async def test_the_strategy_is_not_put_back(output, capsys, monkeypatch):
 
 
 @pytest.mark.gen_test
-async def test_the_client_does_not_try_again(output, capsys, monkeypatch):
+async def test_the_client_does_not_try_again(
+    output: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo, "BACKOFF", Backoff(max_failures=1))
     assert await demonstrate(output) == ExitCode.REFUSED
     assert 'failed in "5. While it is away": no attempt has failed within 6 s' in capsys.readouterr().err
 
 
 @pytest.mark.gen_test
-async def test_a_callback_that_fails_is_noticed(output, written, capsys, monkeypatch):
+async def test_a_callback_that_fails_is_noticed(
+    output: Any, written: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_state = demo._Demo.on_state
 
-    def failing(self, old, new):
+    def failing(self: Any, old: Any, new: Any) -> None:
         on_state(self, old, new)
         raise RuntimeError("ouch")
 
@@ -211,7 +237,7 @@ async def test_a_callback_that_fails_is_noticed(output, written, capsys, monkeyp
 # In a hurry
 
 
-def test_exit_code_when_the_device_never_comes_back(monkeypatch):
+def test_exit_code_when_the_device_never_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TICK", "PAUSE", "HANDSHAKE_TIMEOUT"):
         monkeypatch.setattr(demo, name, 0.05)
     monkeypatch.setattr(demo, "BACKOFF", Backoff(first=0.1, maximum=0.1, minimum=0.05))

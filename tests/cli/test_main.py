@@ -1,7 +1,10 @@
 """katcp-tornado as a whole."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
+from typing import Any
 
 import click
 import pytest
@@ -13,26 +16,26 @@ from katcp_tornado.cli import commands
 COMMANDS = ["request", "sensors", "wait", "log", "ping", "record", "replay", "export", "demo"]
 
 
-def python(*args):
+def python(*args: Any) -> Any:
     return subprocess.run(
         [sys.executable, "-W", "error", *args], check=False, capture_output=True, text=True, timeout=60
     )
 
 
-def test_version():
+def test_version() -> None:
     result = CliRunner().invoke(commands.katcp_tornado, ["--version"], prog_name="katcp-tornado")
     assert (result.exit_code, result.output) == (0, f"katcp-tornado {katcp_tornado.__version__}\n")
 
 
 @pytest.mark.parametrize("args", [[], *([name] for name in COMMANDS)])
-def test_help_has_examples(args):
+def test_help_has_examples(args: Any) -> None:
     result = CliRunner().invoke(commands.katcp_tornado, [*args, "--help"], prog_name="katcp-tornado")
     assert result.exit_code == 0
     assert "\n  Examples:\n    katcp-tornado " in result.output
     assert max(map(len, result.output.splitlines())) <= 80
 
 
-def test_help_names_every_command():
+def test_help_names_every_command() -> None:
     assert set(commands.katcp_tornado.commands) == set(COMMANDS)
     result = CliRunner().invoke(commands.katcp_tornado, ["--help"])
     for name in COMMANDS:
@@ -40,24 +43,24 @@ def test_help_names_every_command():
 
 
 @pytest.mark.parametrize("args", [["nonesuch"], ["--nonesuch"], ["demo", "more"]])
-def test_usage_errors(args):
+def test_usage_errors(args: Any) -> None:
     result = CliRunner().invoke(commands.katcp_tornado, args)
     assert result.exit_code == 2
     assert "Error: " in result.output
 
 
-def test_run_as_a_module():
+def test_run_as_a_module() -> None:
     done = python("-m", "katcp_tornado.cli", "--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"katcp-tornado {katcp_tornado.__version__}\n", "")
 
 
-def test_the_package_is_the_command_too():
+def test_the_package_is_the_command_too() -> None:
     done = python("-m", "katcp_tornado", "-h")
     assert done.returncode == 0 and done.stdout.startswith("Usage: katcp-tornado ")
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra(missing):
+def test_without_the_extra(missing: str) -> None:
     done = python("-c", f"import sys; sys.modules[{missing!r}] = None; import katcp_tornado.cli as cli; cli.main([])")
     assert done.returncode == 2
     assert done.stdout == ""
@@ -66,7 +69,7 @@ def test_without_the_extra(missing):
     )
 
 
-def test_another_module_that_is_missing_is_not_blamed_on_the_extra():
+def test_another_module_that_is_missing_is_not_blamed_on_the_extra() -> None:
     done = python("-c", "import sys; sys.modules['katcp_tornado.cli.terminal'] = None; from katcp_tornado.cli import *")
     assert done.returncode == 0
     done = python(
@@ -76,8 +79,8 @@ def test_another_module_that_is_missing_is_not_blamed_on_the_extra():
     assert "[cli]" not in done.stderr
 
 
-def test_ctrl_c_while_it_starts(monkeypatch):
-    def interrupted(*args, **kwargs):
+def test_ctrl_c_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.delitem(sys.modules, "katcp_tornado.cli.commands")

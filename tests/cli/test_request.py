@@ -1,20 +1,34 @@
 """katcp-tornado request."""
 
+from __future__ import annotations
+
 import asyncio
 import signal
 import socket
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from katcp_tornado.cli.commands import HostPort, katcp_tornado
+from katcp_tornado import Message
+from katcp_tornado.cli.commands import HostPort, katcp_tornado  # type: ignore[attr-defined]
 from katcp_tornado.cli.request import How, ask
 from katcp_tornado.cli.targets import Target
 from katcp_tornado.cli.terminal import ExitCode, Output
-from katcp_tornado.testing import Answer, Banner, Disconnect, Drop, FakeDevice, Raw, Silent
+from katcp_tornado.testing import (
+    Answer,
+    Banner,
+    Disconnect,
+    Drop,
+    FakeDevice,
+    Raw,
+    RequestContext,
+    Silent,
+    VirtualTimeLoop,
+)
 
 
-def address_of(device):
+def address_of(device: FakeDevice) -> Any:
     return HostPort(device.host, device.port)
 
 
@@ -22,10 +36,10 @@ def address_of(device):
 
 
 @pytest.fixture
-def request_(device, output, written, capsys):
+def request_(device: FakeDevice, output: Any, written: Any, capsys: pytest.CaptureFixture[str]) -> Any:
     """Makes a request: the exit code, what was written, what was complained of."""
 
-    async def request(name, *args, timeout=10.0, address=None, **how):
+    async def request(name: Any, *args: Any, timeout: float = 10.0, address: Any = None, **how: Any) -> Any:
         target = Target(address or address_of(device), {})
         code = await ask(target, [(name, args)], How(timeout, **how), output)
         return code, written.getvalue(), capsys.readouterr().err
@@ -34,34 +48,34 @@ def request_(device, output, written, capsys):
 
 
 @pytest.mark.gen_test
-async def test_prints_the_reply(request_):
+async def test_prints_the_reply(request_: Any) -> None:
     assert await request_("add", b"3", b"-4.5") == (ExitCode.OK, "!add[1] ok -1.5\n", "")
 
 
 @pytest.mark.gen_test
-async def test_prints_the_informs_before_the_reply(request_):
+async def test_prints_the_informs_before_the_reply(request_: Any) -> None:
     code, text, _ = await request_("informs", b"2")
     assert code == ExitCode.OK
     assert text == "#informs[1] 0\n#informs[1] 1\n!informs[1] ok 2\n"
 
 
 @pytest.mark.gen_test
-async def test_prints_informs_as_they_come(device, request_, written):
+async def test_prints_informs_as_they_come(device: FakeDevice, request_: Any, written: Any) -> None:
     @device.request("slow")
-    async def slow(context, message):
+    async def slow(context: RequestContext, message: Message) -> None:
         context.inform("half")
         await asyncio.sleep(1)
         seen.append(written.getvalue())
 
-    seen = []
+    seen: list[Any] = []
     assert (await request_("slow"))[0] == ExitCode.OK
     assert seen == ["#slow[1] half\n"]
 
 
 @pytest.mark.gen_test
-async def test_bytes_of_the_device_are_escaped(device, request_):
+async def test_bytes_of_the_device_are_escaped(device: FakeDevice, request_: Any) -> None:
     @device.request("noise")
-    def noise(context, message):
+    def noise(context: RequestContext, message: Message) -> Any:
         context.inform(b"\x1b[31m\xff\x07\n")
         return (b"\x9b\x00",)
 
@@ -71,7 +85,7 @@ async def test_bytes_of_the_device_are_escaped(device, request_):
 
 
 @pytest.mark.gen_test
-async def test_arguments_reach_the_device_as_they_are(device, request_):
+async def test_arguments_reach_the_device_as_they_are(device: FakeDevice, request_: Any) -> None:
     await request_("echo", b"\xff \x00", b"", b"-1")
     ((_, message),) = device.received
     assert message.arguments == [b"\xff \x00", b"", b"-1"]
@@ -79,14 +93,14 @@ async def test_arguments_reach_the_device_as_they_are(device, request_):
 
 @pytest.mark.parametrize("code", ["fail", "invalid", "odd"])
 @pytest.mark.gen_test
-async def test_a_refusal_is_exit_code_1(device, request_, code):
+async def test_a_refusal_is_exit_code_1(device: FakeDevice, request_: Any, code: str) -> None:
     device.on_request("add", Answer(code, "not now"))
     assert await request_("add") == (ExitCode.REFUSED, f"!add[1] {code} not\\_now\n", "")
 
 
 @pytest.mark.parametrize("protocol", ["4", "5.0-M", "5.1-MIB"])
 @pytest.mark.gen_test
-async def test_every_protocol(device, request_, protocol):
+async def test_every_protocol(device: FakeDevice, request_: Any, protocol: str) -> None:
     device.protocol = protocol
     code, text, _ = await request_("informs", b"1")
     assert code == ExitCode.OK
@@ -94,7 +108,7 @@ async def test_every_protocol(device, request_, protocol):
 
 
 @pytest.mark.gen_test
-async def test_ipv6(request_):
+async def test_ipv6(request_: Any) -> None:
     try:
         device = FakeDevice(host="::1")
         device.start()
@@ -110,7 +124,7 @@ async def test_ipv6(request_):
 
 
 @pytest.mark.gen_test
-async def test_refused(device, request_, io_loop):
+async def test_refused(device: FakeDevice, request_: Any, io_loop: VirtualTimeLoop) -> None:
     device.stop()
     code, text, complaint = await request_("add")
     assert (code, text) == (ExitCode.NO_CONNECTION, "")
@@ -128,7 +142,9 @@ async def test_refused(device, request_, io_loop):
     ],
 )
 @pytest.mark.gen_test
-async def test_the_cause_of_no_connection_is_told(device, request_, behaviour, cause):
+async def test_the_cause_of_no_connection_is_told(
+    device: FakeDevice, request_: Any, behaviour: Any, cause: str
+) -> None:
     device.script(behaviour)
     code, text, complaint = await request_("add")
     assert (code, text) == (ExitCode.NO_CONNECTION, "")
@@ -137,7 +153,7 @@ async def test_the_cause_of_no_connection_is_told(device, request_, behaviour, c
 
 
 @pytest.mark.gen_test
-async def test_a_lost_link(device, request_):
+async def test_a_lost_link(device: FakeDevice, request_: Any) -> None:
     device.on_request("informs", Drop())
     code, text, complaint = await request_("informs", b"1")
     assert code == ExitCode.NO_CONNECTION
@@ -148,7 +164,9 @@ async def test_a_lost_link(device, request_):
 
 
 @pytest.mark.gen_test
-async def test_what_a_device_says_cannot_reach_the_terminal_through_a_complaint(device, request_):
+async def test_what_a_device_says_cannot_reach_the_terminal_through_a_complaint(
+    device: FakeDevice, request_: Any
+) -> None:
     device.script(Disconnect("\x1b[2J\nbye"))
     _, _, complaint = await request_("add")
     assert complaint[:-1].isprintable()
@@ -156,7 +174,7 @@ async def test_what_a_device_says_cannot_reach_the_terminal_through_a_complaint(
 
 
 @pytest.mark.gen_test
-async def test_timeout_of_the_reply(device, request_, io_loop):
+async def test_timeout_of_the_reply(device: FakeDevice, request_: Any, io_loop: VirtualTimeLoop) -> None:
     device.on_request("add", Silent())
     code, text, complaint = await request_("add", b"1", b"2", timeout=3.0)
     assert (code, text) == (ExitCode.TIMEOUT, "")
@@ -167,7 +185,7 @@ async def test_timeout_of_the_reply(device, request_, io_loop):
 
 
 @pytest.mark.gen_test
-async def test_timeout_with_rubbish_in_place_of_the_reply(device, request_):
+async def test_timeout_with_rubbish_in_place_of_the_reply(device: FakeDevice, request_: Any) -> None:
     device.on_request("add", Raw(b"!add[1 ok 3\n"))
     code, _, complaint = await request_("add", b"1", b"2")
     assert code == ExitCode.TIMEOUT
@@ -175,7 +193,7 @@ async def test_timeout_with_rubbish_in_place_of_the_reply(device, request_):
 
 
 @pytest.mark.gen_test
-async def test_timeout_of_the_version(device, request_, io_loop):
+async def test_timeout_of_the_version(device: FakeDevice, request_: Any, io_loop: VirtualTimeLoop) -> None:
     device.script(Silent())
     code, text, complaint = await request_("add", timeout=20.0)
     assert (code, text) == (ExitCode.NO_CONNECTION, "")
@@ -184,7 +202,7 @@ async def test_timeout_of_the_version(device, request_, io_loop):
 
 
 @pytest.mark.gen_test
-async def test_timeout_of_the_connection(request_, io_loop):
+async def test_timeout_of_the_connection(request_: Any, io_loop: VirtualTimeLoop) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
         address = HostPort(*server.getsockname())
         crowd = [socket.socket() for _ in range(4)]  # they fill the queue of those that wait to be accepted
@@ -201,14 +219,14 @@ async def test_timeout_of_the_connection(request_, io_loop):
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
 @pytest.mark.gen_test
-async def test_an_output_that_breaks_ends_the_request(device, written, error):
+async def test_an_output_that_breaks_ends_the_request(device: FakeDevice, written: Any, error: Any) -> None:
     @device.request("slow")
-    async def slow(context, message):
+    async def slow(context: RequestContext, message: Message) -> None:
         context.inform("first")
         await asyncio.sleep(1)
         context.inform("second")
 
-    def failed():
+    def failed() -> None:
         task.cancel()
 
     written.breaks = error
@@ -220,7 +238,7 @@ async def test_an_output_that_breaks_ends_the_request(device, written, error):
     await device.wait(lambda device: not device.connections)
 
 
-def test_without_a_standard_output():
+def test_without_a_standard_output() -> None:
     Output(None, lambda: pytest.fail("it has failed")).line("nobody reads this")
 
 
@@ -255,7 +273,7 @@ def test_without_a_standard_output():
         ["127.0.0.1:7147", "help", "--timeout"],
     ],
 )
-def test_usage_errors(args):
+def test_usage_errors(args: Any) -> None:
     result = CliRunner().invoke(katcp_tornado, ["request", *args])
     assert result.exit_code == ExitCode.USAGE, result.output
     assert "Error: " in result.output
@@ -263,7 +281,7 @@ def test_usage_errors(args):
 
 
 @pytest.mark.parametrize("text", ["::1", "::1:7147", "http://device/", "a b"])
-def test_what_is_expected_of_an_address_is_told(text):
+def test_what_is_expected_of_an_address_is_told(text: str) -> None:
     result = CliRunner().invoke(katcp_tornado, ["request", text, "help"])
     assert f"{text!r}: " in result.output
 
@@ -281,10 +299,10 @@ def test_what_is_expected_of_an_address_is_told(text):
         (["[fe80::1%lo]:65535", "x-1"], ("[fe80::1%lo]:65535", "x-1", [], 30.0)),
     ],
 )
-def test_arguments(monkeypatch, args, expected):
-    asked = []
+def test_arguments(monkeypatch: pytest.MonkeyPatch, args: Any, expected: Any) -> None:
+    asked: list[Any] = []
 
-    async def instead(target, requests, how, output):
+    async def instead(target: Any, requests: Any, how: Any, output: Any) -> Any:
         asked.extend((str(target.address), name, arguments, how.timeout) for name, arguments in requests)
         return ExitCode.TIMEOUT
 
@@ -299,7 +317,7 @@ def test_arguments(monkeypatch, args, expected):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_process(device, invoke):
+async def test_process(device: FakeDevice, invoke: Any) -> None:
     assert await invoke("request", device.address, "informs", "1") == (0, "#informs[1] 0\n!informs[1] ok 1\n", "")
     assert await invoke("request", device.address, "fail", "no") == (1, "!fail[1] fail no\n", "")
     device.stop()
@@ -310,9 +328,9 @@ async def test_process(device, invoke):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_ctrl_c(device, start):
+async def test_ctrl_c(device: FakeDevice, start: Any) -> None:
     @device.request("stuck")
-    async def stuck(context, message):
+    async def stuck(context: RequestContext, message: Message) -> None:
         begun.set()
         await asyncio.sleep(60)
 
@@ -326,7 +344,7 @@ async def test_ctrl_c(device, start):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_nobody_reads_to_the_end(device, start):
+async def test_nobody_reads_to_the_end(device: FakeDevice, start: Any) -> None:
     process = await start("request", device.address, "informs", "20000")
     assert await process.stdout.readline() == b"#informs[1] 0\n"
     process.stdout._transport.close()  # as head does

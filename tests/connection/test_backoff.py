@@ -129,7 +129,7 @@ def test_delay_keeps_no_count() -> None:
 @pytest.mark.parametrize("value", [-1, -0.001, math.inf, -math.inf, math.nan, HUGE])
 def test_errors_name_the_argument(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} "):
-        Backoff(**{name: value})
+        Backoff(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["first", "maximum", "factor", "minimum", "stable"])

@@ -1,11 +1,15 @@
 """Who is told, in which order, and what a listener that misbehaves does to the others: nothing."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
 import logging
 import threading
 import warnings
 import weakref
+from collections.abc import Generator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -14,7 +18,7 @@ from tornado import gen
 from katcp_tornado import Client, Message, State
 from katcp_tornado.connection.callbacks import Callbacks
 from katcp_tornado.connection.events import Event
-from katcp_tornado.testing import Behaviour, Reset, VirtualTimeLoop
+from katcp_tornado.testing import Behaviour, FakeDevice, Reset, VirtualTimeLoop
 
 UP = Event(State.NEGOTIATING, State.CONNECTED, "connected")
 DOWN = Event(State.CONNECTED, State.SLEEPING, "disconnected")
@@ -22,39 +26,39 @@ FAILED = Event(State.CONNECTING, State.SLEEPING, "failed_connect", (OSError("no"
 BEGUN = Event(State.SLEEPING, State.CONNECTING, None)
 
 
-def no_misfit(raw, callback, error):
+def no_misfit(raw: Any, callback: Any, error: Any) -> None:
     raise AssertionError(f"{raw} does not fit {callback}: {error}")
 
 
-def tell(listeners, event):
+def tell(listeners: Any, event: Any) -> None:
     for callback, args in listeners.calls(event):
         listeners.call(callback, *args)
 
 
 @pytest.fixture
-def listeners(io_loop):
+def listeners(io_loop: VirtualTimeLoop) -> Any:
     return Callbacks(io_loop.asyncio_loop, no_misfit)
 
 
 @pytest.fixture
-def log():
+def log() -> Any:
     return []
 
 
-def tell_inform(listeners, name, *args, major=5):
+def tell_inform(listeners: Any, name: Any, *args: Any, major: int = 5) -> None:
     raw = Message.inform(name, *args)._raw
     for callback in listeners.informs[major].get(name.encode(), ()):
         callback(raw)
 
 
-def errors(caplog):
+def errors(caplog: pytest.LogCaptureFixture) -> Any:
     return [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 # Who hears what
 
 
-def test_the_order_of_registration_and_state_listeners_first(listeners, log):
+def test_the_order_of_registration_and_state_listeners_first(listeners: Any, log: Any) -> None:
     listeners.add("connected", lambda: log.append(1))
     listeners.add("state", lambda old, new: log.append((old, new)))
     listeners.add("connected", lambda: log.append(2))
@@ -64,7 +68,7 @@ def test_the_order_of_registration_and_state_listeners_first(listeners, log):
     assert log == [(State.NEGOTIATING, State.CONNECTED), "state", 1, 2, 3]
 
 
-def test_each_kind_hears_of_its_own(listeners, log):
+def test_each_kind_hears_of_its_own(listeners: Any, log: Any) -> None:
     for kind in ("connected", "disconnected", "failed_connect"):
         listeners.add(kind, lambda *args, kind=kind: log.append((kind, args)))
     for event in (UP, DOWN, FAILED, BEGUN):
@@ -72,15 +76,15 @@ def test_each_kind_hears_of_its_own(listeners, log):
     assert log == [("connected", ()), ("disconnected", ()), ("failed_connect", FAILED.args)]
 
 
-def test_state_listeners_hear_of_all(listeners, log):
+def test_state_listeners_hear_of_all(listeners: Any, log: Any) -> None:
     listeners.add("state", lambda *args: log.append(args))
     for event in (UP, DOWN, FAILED, BEGUN):
         tell(listeners, event)
     assert log == [(event.old, event.new) for event in (UP, DOWN, FAILED, BEGUN)]
 
 
-def test_the_same_callback_twice(listeners, log):
-    def callback():
+def test_the_same_callback_twice(listeners: Any, log: Any) -> None:
+    def callback() -> None:
         log.append("called")
 
     listeners.add("connected", callback)
@@ -95,8 +99,8 @@ def test_the_same_callback_twice(listeners, log):
     assert log == ["called"] * 3
 
 
-def test_removal_takes_the_first_of_two(listeners, log):
-    def one():
+def test_removal_takes_the_first_of_two(listeners: Any, log: Any) -> None:
+    def one() -> None:
         log.append("one")
 
     for callback in (one, lambda: log.append("between"), one):
@@ -106,7 +110,7 @@ def test_removal_takes_the_first_of_two(listeners, log):
     assert log == ["between", "one"]
 
 
-def test_a_bound_method_can_be_removed(listeners, log):
+def test_a_bound_method_can_be_removed(listeners: Any, log: Any) -> None:
     listeners.add("connected", log.clear)
     listeners.remove("connected", log.clear)  # another object, but equal
     listeners.add_inform("it", log.append)
@@ -118,8 +122,8 @@ def test_a_bound_method_can_be_removed(listeners, log):
 
 
 @pytest.mark.parametrize("kind", ["connected", "disconnected", "failed_connect", "state"])
-def test_removal_of_what_was_never_added(listeners, kind):
-    def callback(*args):
+def test_removal_of_what_was_never_added(listeners: Any, kind: str) -> None:
+    def callback(*args: Any) -> None:
         raise AssertionError
 
     with pytest.raises(ValueError, match=f"is no {kind} callback"):
@@ -133,7 +137,7 @@ def test_removal_of_what_was_never_added(listeners, kind):
         listeners.remove(kind, callback)
 
 
-def test_removal_of_an_inform_callback_that_was_never_added(listeners, log):
+def test_removal_of_an_inform_callback_that_was_never_added(listeners: Any, log: Any) -> None:
     with pytest.raises(ValueError, match="is no callback of #it"):
         listeners.remove_inform("it", log.append)
     listeners.add_inform("other", log.append)
@@ -147,7 +151,7 @@ def test_removal_of_an_inform_callback_that_was_never_added(listeners, log):
     assert len(log) == 1
 
 
-def test_nothing_is_kept_of_what_was_removed(listeners, log):
+def test_nothing_is_kept_of_what_was_removed(listeners: Any, log: Any) -> None:
     for _ in range(100):
         listeners.add_inform("it", log.append)
         listeners.remove_inform("it", log.append)
@@ -159,7 +163,7 @@ def test_nothing_is_kept_of_what_was_removed(listeners, log):
 
 
 @pytest.mark.parametrize("wrong", [None, "callback", 5, []])
-def test_callbacks_are_callable(listeners, wrong):
+def test_callbacks_are_callable(listeners: Any, wrong: Any) -> None:
     with pytest.raises(TypeError, match="callback must be callable"):
         listeners.add("connected", wrong)
     with pytest.raises(TypeError, match="callback must be callable"):
@@ -167,14 +171,14 @@ def test_callbacks_are_callable(listeners, wrong):
 
 
 @pytest.mark.parametrize("name", ["", "two words", "1", "#it", "it\n"])
-def test_inform_names_are_checked(listeners, log, name):
+def test_inform_names_are_checked(listeners: Any, log: Any, name: str) -> None:
     for method in (listeners.add_inform, listeners.remove_inform):
         with pytest.raises(ValueError):
             method(name, log.append)
 
 
-def test_a_callback_that_could_never_be_called_is_not_kept(listeners):
-    def unknown(a: object, b: object):
+def test_a_callback_that_could_never_be_called_is_not_kept(listeners: Any) -> None:
+    def unknown(a: object, b: object) -> None:
         raise AssertionError
 
     with pytest.raises(TypeError):
@@ -184,7 +188,7 @@ def test_a_callback_that_could_never_be_called_is_not_kept(listeners):
         listeners.remove_inform("it", unknown)
 
 
-def test_informs_by_name_in_order(listeners, log):
+def test_informs_by_name_in_order(listeners: Any, log: Any) -> None:
     listeners.add_inform("it", lambda message: log.append(("first", message.name)))
     listeners.add_inform("other", lambda message: log.append(("other", message.name)))
     listeners.add_inform("it", lambda message: log.append(("second", message.name)))
@@ -196,7 +200,7 @@ def test_informs_by_name_in_order(listeners, log):
         assert len(log) == 2
 
 
-def test_the_right_inform_callback_is_removed(listeners, log):
+def test_the_right_inform_callback_is_removed(listeners: Any, log: Any) -> None:
     callbacks = [lambda message, i=i: log.append(i) for i in range(5)]
     # with one parameter more they would be called with arguments; partials of one function are all different
     callbacks = [lambda *args, i=i: log.append(i) for i in range(5)]
@@ -213,14 +217,14 @@ def test_the_right_inform_callback_is_removed(listeners, log):
 # A snapshot
 
 
-def test_what_is_added_or_removed_meanwhile_counts_the_next_time(listeners, log):
-    def added():
+def test_what_is_added_or_removed_meanwhile_counts_the_next_time(listeners: Any, log: Any) -> None:
+    def added() -> None:
         log.append("added")
 
-    def removed():
+    def removed() -> None:
         log.append("removed")
 
-    def first():
+    def first() -> None:
         log.append("first")
         listeners.remove("connected", first)
         listeners.remove("connected", removed)
@@ -234,13 +238,13 @@ def test_what_is_added_or_removed_meanwhile_counts_the_next_time(listeners, log)
     assert log == ["first", "removed", "added"]
 
 
-def test_a_state_listener_changes_the_specific_ones_the_next_time(listeners, log):
+def test_a_state_listener_changes_the_specific_ones_the_next_time(listeners: Any, log: Any) -> None:
     """The snapshot is of the event, not of one of its lists."""
 
-    def specific():
+    def specific() -> None:
         log.append("specific")
 
-    def state(old, new):
+    def state(old: Any, new: Any) -> None:
         listeners.remove("connected", specific)
 
     listeners.add("state", state)
@@ -249,11 +253,11 @@ def test_a_state_listener_changes_the_specific_ones_the_next_time(listeners, log
     assert log == ["specific"]
 
 
-def test_the_same_for_informs(listeners, log):
-    def removed(message):
+def test_the_same_for_informs(listeners: Any, log: Any) -> None:
+    def removed(message: Message) -> None:
         log.append("removed")
 
-    def first(message):
+    def first(message: Message) -> None:
         log.append("first")
         listeners.remove_inform("it", first)
         listeners.remove_inform("it", removed)
@@ -271,8 +275,10 @@ def test_the_same_for_informs(listeners, log):
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError(), OSError("mine"), StopIteration()])
-def test_one_that_raises_is_logged_and_the_others_hear(listeners, log, caplog, error):
-    def bad(*args):
+def test_one_that_raises_is_logged_and_the_others_hear(
+    listeners: Any, log: Any, caplog: pytest.LogCaptureFixture, error: Any
+) -> None:
+    def bad(*args: Any) -> None:
         raise error
 
     listeners.add("state", bad)
@@ -286,8 +292,8 @@ def test_one_that_raises_is_logged_and_the_others_hear(listeners, log, caplog, e
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), asyncio.CancelledError(), OSError("mine")])
-def test_an_inform_callback_that_raises(listeners, log, caplog, error):
-    def bad(message):
+def test_an_inform_callback_that_raises(listeners: Any, log: Any, caplog: pytest.LogCaptureFixture, error: Any) -> None:
+    def bad(message: Message) -> None:
         raise error
 
     listeners.add_inform("it", bad)
@@ -299,7 +305,9 @@ def test_an_inform_callback_that_raises(listeners, log, caplog, error):
     assert "bad" in record.message and "#it" in record.message
 
 
-def test_a_callback_with_the_wrong_number_of_parameters_is_logged_too(listeners, log, caplog):
+def test_a_callback_with_the_wrong_number_of_parameters_is_logged_too(
+    listeners: Any, log: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     listeners.add("connected", lambda one, too, many: None)
     listeners.add("connected", lambda: log.append("connected"))
     tell(listeners, UP)
@@ -308,8 +316,8 @@ def test_a_callback_with_the_wrong_number_of_parameters_is_logged_too(listeners,
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_passes_after_the_step(io_loop, listeners, log, error):
-    def interrupt(*args):
+def test_an_interrupt_passes_after_the_step(io_loop: VirtualTimeLoop, listeners: Any, log: Any, error: Any) -> None:
+    def interrupt(*args: Any) -> None:
         raise error
 
     for callback in (interrupt, lambda *args: log.append("next")):
@@ -323,13 +331,13 @@ def test_an_interrupt_passes_after_the_step(io_loop, listeners, log, error):
             io_loop.start()
 
 
-def test_any_other_exception_is_logged(listeners, log, caplog):
+def test_any_other_exception_is_logged(listeners: Any, log: Any, caplog: pytest.LogCaptureFixture) -> None:
     """As that of a test framework, which is no Exception."""
 
     class Odd(BaseException):
         pass
 
-    def odd(*args):
+    def odd(*args: Any) -> None:
         raise Odd
 
     for callback in (odd, lambda *args: log.append("next")):
@@ -345,8 +353,8 @@ def test_any_other_exception_is_logged(listeners, log, caplog):
 
 
 @pytest.mark.gen_test
-async def test_an_awaitable_is_run_and_holds_nothing_up(io_loop, listeners, log):
-    async def slow(*args):
+async def test_an_awaitable_is_run_and_holds_nothing_up(io_loop: VirtualTimeLoop, listeners: Any, log: Any) -> None:
+    async def slow(*args: Any) -> None:
         log.append("slow begins")
         await gen.sleep(100)
         log.append("slow ends")
@@ -366,8 +374,8 @@ async def test_an_awaitable_is_run_and_holds_nothing_up(io_loop, listeners, log)
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_nobody_holds_is_not_collected(io_loop, listeners, log):
-    async def lonely():
+async def test_a_task_that_nobody_holds_is_not_collected(io_loop: VirtualTimeLoop, listeners: Any, log: Any) -> None:
+    async def lonely() -> None:
         future = io_loop.asyncio_loop.create_future()  # held by this coroutine only, and by what waits for it
         log.append(weakref.ref(future))
         await future
@@ -384,19 +392,21 @@ async def test_a_task_that_nobody_holds_is_not_collected(io_loop, listeners, log
 
 
 @pytest.mark.gen_test
-async def test_the_exception_of_an_awaitable_is_logged(io_loop, listeners, caplog, loop_errors):
+async def test_the_exception_of_an_awaitable_is_logged(
+    io_loop: VirtualTimeLoop, listeners: Any, caplog: pytest.LogCaptureFixture, loop_errors: Any
+) -> None:
     error = ValueError("mine")
 
-    async def bad(*args):
+    async def bad(*args: Any) -> None:
         await gen.sleep(1)
         raise error
 
     @gen.coroutine
-    def old(*args):
+    def old(*args: Any) -> Generator[Any, Any, Any]:
         yield gen.sleep(1)
         raise error
 
-    def future(*args):
+    def future(*args: Any) -> Any:
         future = io_loop.asyncio_loop.create_future()
         io_loop.call_later(1, future.set_exception, error)
         return future
@@ -417,15 +427,17 @@ async def test_the_exception_of_an_awaitable_is_logged(io_loop, listeners, caplo
 
 
 @pytest.mark.gen_test
-async def test_a_task_that_is_cancelled_is_no_error(io_loop, listeners, caplog):
+async def test_a_task_that_is_cancelled_is_no_error(
+    io_loop: VirtualTimeLoop, listeners: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     tasks = []
 
-    def callback():
+    def callback() -> Any:
         task = asyncio.ensure_future(gen.sleep(100))
         tasks.append(task)
         return task
 
-    async def gives_up():
+    async def gives_up() -> None:
         raise asyncio.CancelledError
 
     listeners.add("connected", callback)
@@ -438,7 +450,9 @@ async def test_a_task_that_is_cancelled_is_no_error(io_loop, listeners, caplog):
 
 
 @pytest.mark.parametrize("result", [None, 5, "text", [], object(), mock.MagicMock(), iter([])])
-def test_what_is_no_awaitable_is_dropped(listeners, log, caplog, result):
+def test_what_is_no_awaitable_is_dropped(
+    listeners: Any, log: Any, caplog: pytest.LogCaptureFixture, result: Any
+) -> None:
     listeners.add("connected", lambda: result)
     listeners.add("connected", lambda: log.append("next"))
     tell(listeners, UP)
@@ -448,7 +462,7 @@ def test_what_is_no_awaitable_is_dropped(listeners, log, caplog, result):
 
 
 @pytest.mark.gen_test
-async def test_mocks_of_coroutines_are_awaited(io_loop, listeners):
+async def test_mocks_of_coroutines_are_awaited(io_loop: VirtualTimeLoop, listeners: Any) -> None:
     connected, state = mock.AsyncMock(), mock.AsyncMock()
     listeners.add("connected", connected)
     listeners.add("state", state)
@@ -458,7 +472,9 @@ async def test_mocks_of_coroutines_are_awaited(io_loop, listeners):
     state.assert_awaited_once_with(State.NEGOTIATING, State.CONNECTED)
 
 
-def test_an_awaitable_of_another_loop_disturbs_nobody(io_loop, listeners, log, caplog):
+def test_an_awaitable_of_another_loop_disturbs_nobody(
+    io_loop: VirtualTimeLoop, listeners: Any, log: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever is wrong with what a callback returns is as wrong as what it raises."""
     elsewhere = asyncio.new_event_loop()
     foreign = elsewhere.create_future()
@@ -476,13 +492,13 @@ def test_an_awaitable_of_another_loop_disturbs_nobody(io_loop, listeners, log, c
     assert len(errors(caplog)) == 3
 
 
-def test_an_awaitable_on_a_closed_loop_disturbs_nobody(log, caplog):
+def test_an_awaitable_on_a_closed_loop_disturbs_nobody(log: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Client.close() tells its listeners also when its loop was closed before it."""
     io_loop = VirtualTimeLoop()
     listeners = Callbacks(io_loop.asyncio_loop, no_misfit)
     io_loop.close()
 
-    async def callback():
+    async def callback() -> None:
         raise AssertionError("nothing runs on a closed loop")
 
     listeners.add("disconnected", callback)
@@ -500,8 +516,10 @@ def test_an_awaitable_on_a_closed_loop_disturbs_nobody(log, caplog):
 
 
 @pytest.mark.gen_test
-async def test_close_neither_cancels_a_task_nor_waits_for_it(io_loop, device, log):
-    async def slow():
+async def test_close_neither_cancels_a_task_nor_waits_for_it(
+    io_loop: VirtualTimeLoop, device: FakeDevice, log: Any
+) -> None:
+    async def slow() -> None:
         await gen.sleep(1000)
         log.append(client.state)
 
@@ -516,11 +534,13 @@ async def test_close_neither_cancels_a_task_nor_waits_for_it(io_loop, device, lo
 
 
 @pytest.mark.parametrize("kind", ["state", "connected"])
-def test_after_an_interrupt_everybody_still_hears(io_loop, device, log, kind):
+def test_after_an_interrupt_everybody_still_hears(
+    io_loop: VirtualTimeLoop, device: FakeDevice, log: Any, kind: str
+) -> None:
     """A listener raises KeyboardInterrupt, which leaves the loop; who starts the loop again finds all in order."""
-    interrupted = []
+    interrupted: list[Any] = []
 
-    def interrupt(*args):
+    def interrupt(*args: Any) -> None:
         if client.is_connected and not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
@@ -543,11 +563,13 @@ def test_after_an_interrupt_everybody_still_hears(io_loop, device, log, kind):
 
 
 @pytest.mark.parametrize("auto_reconnect", [True, False])
-def test_after_an_interrupt_everybody_still_wakes(io_loop, device, log, auto_reconnect):
+def test_after_an_interrupt_everybody_still_wakes(
+    io_loop: VirtualTimeLoop, device: FakeDevice, log: Any, auto_reconnect: bool
+) -> None:
     """The same while the client is being closed, or has made its only attempt: no waiter is forgotten."""
     device.behaviour = Behaviour() if auto_reconnect else Reset()
 
-    def interrupt(*args):
+    def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
     client = Client(device.host, device.port, auto_reconnect=auto_reconnect)
@@ -565,14 +587,16 @@ def test_after_an_interrupt_everybody_still_wakes(io_loop, device, log, auto_rec
     assert client.state is State.CLOSED and not isinstance(client.last_exc, KeyboardInterrupt)
     io_loop.call_later(1, io_loop.stop)
     io_loop.start()
-    assert [waiter.done() for waiter in waiters] == [True] * len(waiters)
+    assert [waiter.done() for waiter in waiters] == [True] * len(waiters)  # type: ignore[attr-defined]
     assert log == ["told"]
 
 
-def test_an_interrupt_in_an_inform_callback_leaves_the_link_as_it_is(io_loop, device, log):
-    interrupted = []
+def test_an_interrupt_in_an_inform_callback_leaves_the_link_as_it_is(
+    io_loop: VirtualTimeLoop, device: FakeDevice, log: Any
+) -> None:
+    interrupted: list[Any] = []
 
-    def interrupt(message):
+    def interrupt(message: Message) -> None:
         if not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
@@ -591,7 +615,7 @@ def test_an_interrupt_in_an_inform_callback_leaves_the_link_as_it_is(io_loop, de
 
 
 @pytest.mark.gen_test
-async def test_callbacks_run_in_the_thread_of_the_loop(device, log):
+async def test_callbacks_run_in_the_thread_of_the_loop(device: FakeDevice, log: Any) -> None:
     async with Client(device.host, device.port) as client:
         client.add_state_callback(lambda old, new: log.append(threading.get_ident()))
         await client.wait_connected()
@@ -602,7 +626,7 @@ async def test_callbacks_run_in_the_thread_of_the_loop(device, log):
 # The library's own handlers
 
 
-def test_handlers_of_informs_come_first(listeners, log):
+def test_handlers_of_informs_come_first(listeners: Any, log: Any) -> None:
     listeners.add_inform("tick", lambda message: log.append("user"))
     listeners.add_inform_handler("tick", lambda raw: log.append(raw.arguments))
     listeners.add_inform_handler("tick", lambda raw: log.append("second"))
@@ -611,8 +635,8 @@ def test_handlers_of_informs_come_first(listeners, log):
     assert log == [[b"1"], "second", "user"] * 2
 
 
-def test_handlers_stay_when_the_users_callbacks_go(listeners, log):
-    def callback(message):
+def test_handlers_stay_when_the_users_callbacks_go(listeners: Any, log: Any) -> None:
+    def callback(message: Message) -> None:
         log.append("user")
 
     listeners.add_inform_handler("tick", lambda raw: log.append("own"))
@@ -624,7 +648,7 @@ def test_handlers_stay_when_the_users_callbacks_go(listeners, log):
         listeners.remove_inform("tick", callback)
 
 
-def test_nothing_is_left_of_callbacks_that_were_removed(listeners, log):
+def test_nothing_is_left_of_callbacks_that_were_removed(listeners: Any, log: Any) -> None:
     listeners.add_inform("tick", log.append)
     listeners.remove_inform("tick", log.append)
     assert listeners.informs == {4: {}, 5: {}}

@@ -1,6 +1,10 @@
 """What a client writes to the log, and how often."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tornado import gen
@@ -8,6 +12,7 @@ from tornado import gen
 from katcp_tornado import Client, Message, ProtocolFlags
 from katcp_tornado.connection.log import QUIET, ConnectionLog
 from katcp_tornado.errors import AddressErrors, DeviceDisconnected
+from katcp_tornado.testing import FakeDevice, VirtualTimeLoop
 
 V5 = ProtocolFlags.parse("5.1-MIB")
 REFUSED = ConnectionRefusedError(111, "Connection refused")
@@ -18,33 +23,33 @@ DEBUG, INFO, WARNING = logging.DEBUG, logging.INFO, logging.WARNING
 class Log:
     """What was logged: time, level, text."""
 
-    def __init__(self, io_loop):
+    def __init__(self, io_loop: VirtualTimeLoop) -> None:
         self.io_loop = io_loop
-        self.lines = []
+        self.lines: list[Any] = []
         self.handler = logging.Handler()
-        self.handler.emit = self.emit
+        self.handler.emit = self.emit  # type: ignore[method-assign]
         self.logger = logging.getLogger("katcp_tornado")
 
-    def emit(self, record):
+    def emit(self, record: Any) -> None:
         assert record.name == "katcp_tornado"
         assert record.exc_info is None and record.stack_info is None
         text = record.getMessage()
         assert "\n" not in text and "\r" not in text
         self.lines.append((self.io_loop.now, record.levelno, text))
 
-    def loud(self, least=INFO):
+    def loud(self, least: Any = INFO) -> Any:
         return [line for line in self.lines if line[1] >= least]
 
-    def levels(self, least=INFO):
+    def levels(self, least: Any = INFO) -> Any:
         return [level for _, level, _ in self.loud(least)]
 
-    def most_in_a_minute(self, least=INFO):
+    def most_in_a_minute(self, least: Any = INFO) -> Any:
         times = [when for when, _, _ in self.loud(least)]
         return max((sum(start <= when < start + QUIET for when in times) for start in times), default=0)
 
 
 @pytest.fixture
-def log(io_loop, caplog):
+def log(io_loop: VirtualTimeLoop, caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
     caplog.set_level(DEBUG, logger="katcp_tornado")
     log = Log(io_loop)
     log.logger.addHandler(log.handler)
@@ -53,29 +58,29 @@ def log(io_loop, caplog):
 
 
 @pytest.fixture
-def reporter(io_loop, log):
+def reporter(io_loop: VirtualTimeLoop, log: Any) -> Iterator[Any]:
     reporter = ConnectionLog(io_loop.asyncio_loop, "dev:7147")
     yield reporter
     reporter.closed()
 
 
-def fail(reporter, delay=1.0):
+def fail(reporter: Any, delay: float = 1.0) -> None:
     reporter.lost(REFUSED, connected=False, delay=delay)
 
 
-def lose(reporter, delay=1.0):
+def lose(reporter: Any, delay: float = 1.0) -> None:
     reporter.lost(GONE, connected=True, delay=delay)
 
 
 @pytest.mark.gen_test
-async def test_the_first_connection(reporter, log):
+async def test_the_first_connection(reporter: Any, log: Any) -> None:
     reporter.connected(V5)
     await gen.sleep(1000)
     assert log.lines == [(0, INFO, "dev:7147: connected, KATCP 5.1-BIM")]
 
 
 @pytest.mark.gen_test
-async def test_an_outage(reporter, log):
+async def test_an_outage(reporter: Any, log: Any) -> None:
     reporter.connected(V5)
     await gen.sleep(100)
     lose(reporter, 0.35)
@@ -103,7 +108,7 @@ async def test_an_outage(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_an_outage_from_the_start(reporter, log):
+async def test_an_outage_from_the_start(reporter: Any, log: Any) -> None:
     for _ in range(3):
         fail(reporter)
         await gen.sleep(2)
@@ -114,7 +119,7 @@ async def test_an_outage_from_the_start(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_a_long_outage_is_a_line_a_minute(reporter, log):
+async def test_a_long_outage_is_a_line_a_minute(reporter: Any, log: Any) -> None:
     lose(reporter)
     for _ in range(2000):
         await gen.sleep(7)
@@ -131,7 +136,7 @@ async def test_a_long_outage_is_a_line_a_minute(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_two_outages_far_apart_are_two(reporter, log):
+async def test_two_outages_far_apart_are_two(reporter: Any, log: Any) -> None:
     reporter.connected(V5)
     for length in (5, 2):
         await gen.sleep(1000)
@@ -148,7 +153,7 @@ async def test_two_outages_far_apart_are_two(reporter, log):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("up", [0.0, 0.5, 5.0, 29.0])
-async def test_a_device_that_flaps(reporter, log, up):
+async def test_a_device_that_flaps(reporter: Any, log: Any, up: float) -> None:
     """Up and down for twenty minutes: it is reported as up once a minute at most, and as down no more often."""
     reporter.connected(V5)
     while log.io_loop.now < 1200:
@@ -165,7 +170,7 @@ async def test_a_device_that_flaps(reporter, log, up):
 
 
 @pytest.mark.gen_test
-async def test_a_recovery_that_was_not_told_is_told_later(reporter, log):
+async def test_a_recovery_that_was_not_told_is_told_later(reporter: Any, log: Any) -> None:
     reporter.connected(V5)
     for _ in range(2):
         await gen.sleep(1)
@@ -181,7 +186,7 @@ async def test_a_recovery_that_was_not_told_is_told_later(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_the_length_of_an_outage_does_not_grow_by_the_silence_after_it(reporter, log):
+async def test_the_length_of_an_outage_does_not_grow_by_the_silence_after_it(reporter: Any, log: Any) -> None:
     """R36: the INFO at recovery has the outage's length, also when it is told later."""
     for _ in range(2):
         lose(reporter)
@@ -193,7 +198,7 @@ async def test_the_length_of_an_outage_does_not_grow_by_the_silence_after_it(rep
 
 
 @pytest.mark.gen_test
-async def test_a_recovery_that_did_not_last_is_not_told(reporter, log):
+async def test_a_recovery_that_did_not_last_is_not_told(reporter: Any, log: Any) -> None:
     reporter.connected(V5)
     for _ in range(2):
         lose(reporter)
@@ -206,11 +211,11 @@ async def test_a_recovery_that_did_not_last_is_not_told(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_giving_up(reporter, log):
+async def test_giving_up(reporter: Any, log: Any) -> None:
     """It is said at once, however little time has passed since the last line."""
     fail(reporter)
     await gen.sleep(1)
-    fail(reporter, delay=None)
+    fail(reporter, delay=None)  # type: ignore[arg-type]
     await gen.sleep(1000)
     assert [(when, level) for when, level, _ in log.lines] == [(0, WARNING), (1, WARNING)]
     assert log.lines[1][2].startswith("dev:7147: could not connect: ConnectionRefusedError")
@@ -218,24 +223,24 @@ async def test_giving_up(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_the_only_attempt(reporter, log):
+async def test_the_only_attempt(reporter: Any, log: Any) -> None:
     """Its error is raised to whoever waits for the client, so it is no WARNING too."""
-    fail(reporter, delay=None)
+    fail(reporter, delay=None)  # type: ignore[arg-type]
     await gen.sleep(1000)
     assert log.levels(DEBUG) == [INFO]
     assert log.lines[0][2].endswith("; giving up")
 
 
 @pytest.mark.gen_test
-async def test_a_link_that_is_lost_for_good(reporter, log):
+async def test_a_link_that_is_lost_for_good(reporter: Any, log: Any) -> None:
     reporter.connected(V5)
-    lose(reporter, delay=None)
+    lose(reporter, delay=None)  # type: ignore[arg-type]
     await gen.sleep(1000)
     assert log.levels(DEBUG) == [INFO, WARNING]
 
 
 @pytest.mark.gen_test
-async def test_nothing_after_closed(reporter, log):
+async def test_nothing_after_closed(reporter: Any, log: Any) -> None:
     for _ in range(2):
         lose(reporter)
         await gen.sleep(1)
@@ -248,7 +253,7 @@ async def test_nothing_after_closed(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_the_addresses_are_told(reporter, log):
+async def test_the_addresses_are_told(reporter: Any, log: Any) -> None:
     error = ConnectionRefusedError(111, "Connection refused")
     error.__cause__ = AddressErrors({"[::1]:80": OSError(101, "unreachable"), "127.0.0.1:80": REFUSED})
     reporter.lost(error, connected=False, delay=1)
@@ -256,7 +261,7 @@ async def test_the_addresses_are_told(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_a_cause_is_one_printable_line(reporter, log):
+async def test_a_cause_is_one_printable_line(reporter: Any, log: Any) -> None:
     reporter.lost(DeviceDisconnected("bye\n\x1b[31mERROR fake line\r\u202e"), connected=True, delay=1)
     text = log.lines[0][2]
     assert text.isprintable()
@@ -267,7 +272,7 @@ async def test_a_cause_is_one_printable_line(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_malformed_lines_are_a_line_a_minute(reporter, log):
+async def test_malformed_lines_are_a_line_a_minute(reporter: Any, log: Any) -> None:
     for i in range(300):
         reporter.malformed(ValueError(f"number {i}"))
         await gen.sleep(1)
@@ -287,7 +292,7 @@ async def test_malformed_lines_are_a_line_a_minute(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_unknown_messages_are_a_line_a_minute(reporter, log):
+async def test_unknown_messages_are_a_line_a_minute(reporter: Any, log: Any) -> None:
     for i in range(120):
         reporter.unknown(Message.inform("what", i, "100%s")._raw)
         await gen.sleep(1)
@@ -297,7 +302,7 @@ async def test_unknown_messages_are_a_line_a_minute(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_misfits_are_a_line_a_minute_for_each_inform(reporter, log):
+async def test_misfits_are_a_line_a_minute_for_each_inform(reporter: Any, log: Any) -> None:
     for i in range(120):
         for name in ("tick", "tock"):
             reporter.misfit(Message.inform(name, i, "%s")._raw, len, ValueError(f"number {i}"))
@@ -309,7 +314,9 @@ async def test_misfits_are_a_line_a_minute_for_each_inform(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_unknown_messages_cost_nothing_when_nobody_listens(reporter, log, monkeypatch):
+async def test_unknown_messages_cost_nothing_when_nobody_listens(
+    reporter: Any, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log.logger.setLevel(INFO)
     monkeypatch.setattr(Message, "wrap", None)
     reporter.unknown(Message.inform("what")._raw)
@@ -317,7 +324,7 @@ async def test_unknown_messages_cost_nothing_when_nobody_listens(reporter, log, 
 
 
 @pytest.mark.gen_test
-async def test_one_kind_of_line_does_not_silence_another(reporter, log):
+async def test_one_kind_of_line_does_not_silence_another(reporter: Any, log: Any) -> None:
     reporter.malformed(ValueError("bad"))
     reporter.unknown(Message.inform("what")._raw)
     lose(reporter)
@@ -330,7 +337,7 @@ async def test_one_kind_of_line_does_not_silence_another(reporter, log):
 
 
 @pytest.mark.gen_test
-async def test_the_log_of_a_client(device, log):
+async def test_the_log_of_a_client(device: FakeDevice, log: Any) -> None:
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
         device.send_raw(b"garbage\x1b[31m\x07\n")
@@ -359,7 +366,7 @@ async def test_the_log_of_a_client(device, log):
 
 
 @pytest.mark.gen_test
-async def test_a_closed_client_says_nothing(device, log):
+async def test_a_closed_client_says_nothing(device: FakeDevice, log: Any) -> None:
     client = Client(device.host, device.port)
     await client.wait_connected()
     client.close()

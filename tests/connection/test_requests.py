@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Generator
 from typing import Any, Optional
 
 import pytest
@@ -25,7 +26,7 @@ from katcp_tornado.connection.waiters import Waiter
 from katcp_tornado.testing import VirtualTimeLoop
 
 
-class NotedWaiter(Waiter):
+class NotedWaiter(Waiter[Any]):
     """A waiter that tells its desk when it expires."""
 
     def expire(self) -> None:
@@ -39,7 +40,7 @@ class Desk:
 
     def __init__(self, io_loop: VirtualTimeLoop) -> None:
         self.io_loop = io_loop
-        self.loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop  # type: ignore[attr-defined]
+        self.loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop
         self.last_exc: Optional[BaseException] = None
         self.pending: list[Any] = []
         self.abandoned: list[Any] = []
@@ -82,10 +83,12 @@ class Desk:
     def request(
         self, timeout: Optional[float] = None, name: bytes = b"do-it", on_inform: Any = None, raw: bool = False
     ) -> Request:
-        return self.keep(Request.make(self.loop, self, timeout, name, (), on_inform, raw, self.loop.time()))
+        return self.keep(Request.make(self.loop, self, timeout, name, (), on_inform, raw, self.loop.time()))  # type: ignore[arg-type, no-any-return]
 
-    def waiter(self, timeout: Optional[float] = None, what: str = "nothing has come", reached: Any = None) -> Waiter:
-        return self.keep(NotedWaiter(self.loop, self, timeout, what, reached))
+    def waiter(
+        self, timeout: Optional[float] = None, what: str = "nothing has come", reached: Any = None
+    ) -> Waiter[Any]:
+        return self.keep(NotedWaiter(self.loop, self, timeout, what, reached))  # type: ignore[arg-type, no-any-return]
 
 
 @pytest.fixture
@@ -278,7 +281,7 @@ async def test_a_request_is_awaited_as_asyncio_s_own_futures_are(desk: Desk) -> 
 
 
 @pytest.mark.gen_test
-def test_a_yield_of_tornado_gets_it(desk: Desk):
+def test_a_yield_of_tornado_gets_it(desk: Desk) -> Generator[Any, Any, Any]:
     request, late = desk.request(), desk.request(3)
     request.answer(reply(b"!do-it ok 1"))
     arguments, informs = yield request.future
@@ -291,7 +294,7 @@ def test_a_yield_of_tornado_gets_it(desk: Desk):
 async def test_with_timeout_of_tornado_gives_nothing_up(desk: Desk) -> None:
     # gen.with_timeout does not cancel: the entry stays until its own deadline, and no error is logged then
     request = desk.request(10)
-    with pytest.raises(gen.TimeoutError):
+    with pytest.raises(gen.TimeoutError):  # type: ignore[attr-defined]
         await gen.with_timeout(desk.io_loop.time() + 5, request.future, quiet_exceptions=RequestTimeout)
     assert desk.pending == [request]
     await gen.sleep(10)
@@ -382,7 +385,7 @@ async def test_they_expire_in_the_order_of_their_deadlines(desk: Desk) -> None:
     delays = [5, 1, 3, 0.25, 4, 2]
     made = {delay: desk.request(delay) for delay in delays}
     await gen.sleep(10)
-    assert desk.expired == [(pytest.approx(delay), made[delay]) for delay in sorted(delays)]
+    assert desk.expired == [(pytest.approx(delay), made[delay]) for delay in sorted(delays)]  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.gen_test

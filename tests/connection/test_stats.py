@@ -1,11 +1,13 @@
 """The figures of a client: their names, what they count, and that a snapshot is one."""
 
+from __future__ import annotations
+
 import pytest
 from tornado import gen
 
 from katcp_tornado import Client, ConnectionLost, DeviceDisconnected, FailReply, Failure, RequestTimeout, Stats
 from katcp_tornado.protocol.counters import Counters
-from katcp_tornado.testing import Drop, Silent
+from katcp_tornado.testing import Drop, FakeDevice, Silent, VirtualTimeLoop
 from katcp_tornado.testing.loop import EPOCH
 
 PROMISED = {
@@ -15,12 +17,12 @@ PROMISED = {
 }
 
 
-def test_the_names_of_the_contract():
+def test_the_names_of_the_contract() -> None:
     assert set(Stats._fields) == PROMISED
     assert Failure._fields == ("when", "cause", "was_connected")
 
 
-def test_every_counter_is_shown():
+def test_every_counter_is_shown() -> None:
     counters = Counters()
     names = set(Counters.__slots__)
     assert names < PROMISED
@@ -33,7 +35,7 @@ def test_every_counter_is_shown():
 
 
 @pytest.mark.gen_test
-async def test_of_a_new_client(io_loop, device):
+async def test_of_a_new_client(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     async with Client(device.host, device.port) as client:
         assert client.stats == Stats(
             generation=0,
@@ -57,7 +59,7 @@ async def test_of_a_new_client(io_loop, device):
 
 
 @pytest.mark.gen_test
-async def test_what_is_counted(io_loop, device):
+async def test_what_is_counted(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
         assert (client.stats.attempts, client.stats.connects, client.stats.informs) == (1, 1, 3)
@@ -85,7 +87,7 @@ async def test_what_is_counted(io_loop, device):
 
 
 @pytest.mark.gen_test
-async def test_a_snapshot_does_not_change(device):
+async def test_a_snapshot_does_not_change(device: FakeDevice) -> None:
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
         before = client.stats
@@ -99,7 +101,7 @@ async def test_a_snapshot_does_not_change(device):
 
 
 @pytest.mark.gen_test
-async def test_losses_and_failures(io_loop, device):
+async def test_losses_and_failures(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     async with Client(device.host, device.port) as client:
         await client.wait_connected()
         await gen.sleep(100)  # a stable link
@@ -110,7 +112,7 @@ async def test_losses_and_failures(io_loop, device):
         stats = client.stats
         assert stats.disconnects == {"DeviceDisconnected": 1}
         assert stats.consecutive_failures == 0
-        assert 0.1 <= stats.next_attempt_in <= 1
+        assert 0.1 <= stats.next_attempt_in <= 1  # type: ignore[operator]
         assert stats.since == EPOCH + 100
         (failure,) = stats.history
         assert failure.when == EPOCH + 100
@@ -135,7 +137,7 @@ async def test_losses_and_failures(io_loop, device):
 
 
 @pytest.mark.gen_test
-async def test_the_generation_tells_connections_apart(device):
+async def test_the_generation_tells_connections_apart(device: FakeDevice) -> None:
     seen = []
     async with Client(device.host, device.port) as client:
         for _ in range(3):
@@ -150,7 +152,7 @@ async def test_the_generation_tells_connections_apart(device):
 
 
 @pytest.mark.gen_test
-async def test_the_wall_clock_may_step(io_loop, device):
+async def test_the_wall_clock_may_step(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     """F28: times are told as the wall clock has them now, and no interval changes."""
     async with Client(device.host, device.port) as client:
         await client.wait_connected()

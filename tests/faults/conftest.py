@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
-import fault_table
 import pytest
-from fault_tools import LONGEST, Relay, Witness, descriptors, script
+from faults import fault_table
+from faults.fault_tools import LONGEST, Relay, Witness, descriptors, script
 from tornado.ioloop import IOLoop
 
 from katcp_tornado import Client, State
@@ -115,7 +115,7 @@ def witnessed(io_loop: IOLoop) -> Iterator[Callable[..., Witness]]:
         client.close()
         client.close()
         assert client.state is State.CLOSED
-        before = client.io_loop.asyncio_loop.time()
+        before = client.io_loop.asyncio_loop.time()  # type: ignore[attr-defined]
         client.io_loop.run_sync(client.wait_closed)
         if isinstance(io_loop, VirtualTimeLoop):
             assert io_loop.now == before

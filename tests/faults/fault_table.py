@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fault_matrix import FAULTS
+from faults.fault_matrix import FAULTS
 
 
 @dataclass
@@ -38,7 +38,7 @@ def note(report: pytest.TestReport) -> None:
     if report.when == "call" or report.outcome != "passed":
         setattr(findings, report.outcome, getattr(findings, report.outcome) + 1)
     if report.when == "call":
-        findings.detected_after += [value for name, value in report.user_properties if name == "detected_after"]
+        findings.detected_after += [value for name, value in report.user_properties if name == "detected_after"]  # type: ignore[misc]
 
 
 def write(path: Path) -> None:

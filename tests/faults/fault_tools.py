@@ -47,7 +47,7 @@ class Witness:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.loop = client.io_loop.asyncio_loop
+        self.loop = client.io_loop.asyncio_loop  # type: ignore[attr-defined]
         self.heard: list[str] = []
         self.times: list[float] = []
         self.attempts: list[float] = [self.loop.time()]
@@ -255,7 +255,7 @@ class Relay(TCPServer):
         other.set_close_callback(lambda: self._ended(pair))
         loop = IOLoop.current()
         for source, sink in (pair, pair[::-1]):
-            loop.add_future(loop.asyncio_loop.create_task(self._hand_on(source, sink)), lambda f: f.result())
+            loop.add_future(loop.asyncio_loop.create_task(self._hand_on(source, sink)), lambda f: f.result())  # type: ignore[attr-defined]
 
     async def _hand_on(self, source: IOStream, sink: IOStream) -> None:
         loop = IOLoop.current()
@@ -267,7 +267,7 @@ class Relay(TCPServer):
                 return
             if source in self._forgotten:
                 continue
-            now = loop.asyncio_loop.time()
+            now = loop.asyncio_loop.time()  # type: ignore[attr-defined]
             if self.bandwidth is not None:
                 free = max(free, now) + len(data) / self.bandwidth
             delay = max(free, now) + self.latency - now
@@ -306,7 +306,7 @@ class Relay(TCPServer):
 def script(name: str, *args: str, **kwargs: Any) -> subprocess.Popen[str]:
     """Start a Python script of this directory in a process of its own."""
     root = str(Path(katcp_tornado.__file__).parent.parent)  # the library that is under test here
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
+    path = os.pathsep.join(p for p in (root, str(HERE.parent), os.environ.get("PYTHONPATH")) if p)
     return subprocess.Popen(
         [sys.executable, "-W", "error", str(HERE / name), *args],
         stdout=subprocess.PIPE,

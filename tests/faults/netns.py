@@ -1,5 +1,7 @@
 """A network namespace of our own, from Python alone."""
 
+from __future__ import annotations
+
 import ctypes
 import fcntl
 import json
@@ -7,8 +9,9 @@ import os
 import socket
 import struct
 import sys
+from typing import Any
 
-from process_tools import report
+from faults.process_tools import report
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -32,7 +35,7 @@ def loopback(up: bool) -> None:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags))
 
 
-def run(main, *, virtual):
+def run(main: Any, *, virtual: Any) -> None:
     """As `process_tools.report`, in a namespace; writes ``{"skipped": why}`` if that is not permitted."""
     try:
         enter()

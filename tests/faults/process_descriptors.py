@@ -1,12 +1,15 @@
 """F29 for real: no descriptors are left (RLIMIT_NOFILE). Virtual time. Writes JSON."""
 
+from __future__ import annotations
+
 import errno
 import os
 import resource
 import socket
+from typing import Any
 
-from fault_tools import LONGEST, Witness, descriptors
-from process_tools import report
+from faults.fault_tools import LONGEST, Witness, descriptors
+from faults.process_tools import report
 from tornado import gen
 from tornado.ioloop import IOLoop
 
@@ -14,7 +17,7 @@ from katcp_tornado import Backoff, Client
 from katcp_tornado.testing import FakeDevice
 
 
-def take_all():
+def take_all() -> Any:
     """Open what can be opened."""
     taken = []
     while True:
@@ -24,11 +27,11 @@ def take_all():
             return taken
 
 
-def names(witness):
+def names(witness: Any) -> Any:
     return sorted({errno.errorcode.get(exc.errno, str(exc.errno)) for exc in witness.failures})
 
 
-async def main():
+async def main() -> Any:
     io_loop = IOLoop.current()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
@@ -41,7 +44,7 @@ async def main():
         await gen.sleep(100)
         found["by address"] = {"errors": names(by_address), "attempts": len(by_address.failures)}
         by_name = Witness(Client("localhost", device.port, backoff=Backoff(first=0.05, maximum=0.05)))
-        with io_loop.real_time():  # the look-up runs in a thread
+        with io_loop.real_time():  # type: ignore[attr-defined]  # the look-up runs in a thread
             while len(by_name.failures) < 3:
                 await gen.sleep(0.01)
             found["by name"] = {"errors": names(by_name)}
@@ -54,8 +57,8 @@ async def main():
             witness.check()
             witness.client.close()
             await witness.client.wait_closed()
-        await io_loop.idle()
-        found["lost"] = sorted(set(descriptors()) - before)
+        await io_loop.idle()  # type: ignore[attr-defined]
+        found["lost"] = sorted(set(descriptors()) - before)  # type: ignore[assignment]
     return found
 
 

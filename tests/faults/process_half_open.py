@@ -4,16 +4,19 @@ Without an argument, the peer's sockets drop all that comes: it is gone without 
 the argument "namespace" the interface goes down under the link.
 """
 
+from __future__ import annotations
+
 import asyncio
 import ctypes
 import socket
 import struct
 import sys
 import time
+from typing import Any
 
-import netns
-from fault_tools import Witness
-from process_tools import report
+from faults import netns
+from faults.fault_tools import Witness
+from faults.process_tools import report
 from tornado import gen
 
 from katcp_tornado import Client, WriteBufferFull
@@ -23,13 +26,13 @@ PATIENCE = 45.0
 _SO_ATTACH_FILTER = 26
 
 
-def drop_all(sock):
+def drop_all(sock: Any) -> None:
     """Let the system forget every segment that comes for this socket, by a packet filter that always says no."""
     program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
 
 
-async def fill(client):
+async def fill(client: Client) -> Any:
     """Send until the client refuses; the first of the requests."""
     first = None
     while True:
@@ -41,7 +44,7 @@ async def fill(client):
         await gen.sleep(0)
 
 
-async def one_link(listener, kind, kill, start):
+async def one_link(listener: Any, kind: Any, kill: Any, start: Any) -> Any:
     """Make a link, break it, and tell how long it took to notice."""
     loop = asyncio.get_running_loop()
     witness = Witness(Client(*listener.getsockname(), auto_reconnect=False, max_write_buffer=100_000))
@@ -74,7 +77,7 @@ async def one_link(listener, kind, kill, start):
         return found
 
 
-async def links(kinds):
+async def links(kinds: Any) -> Any:
     """Break a link of each kind, at the same time. *kinds* is from a name to what kills it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -87,11 +90,11 @@ async def links(kinds):
         return dict(zip(kinds, await gen.multi(tasks)))
 
 
-async def filtered():
+async def filtered() -> Any:
     return await links({"idle": drop_all, "busy": drop_all, "zero window": lambda peer: None})
 
 
-async def in_namespace():
+async def in_namespace() -> Any:
     return await links({"idle": lambda peer: netns.loopback(False), "busy": lambda peer: netns.loopback(False)})
 
 

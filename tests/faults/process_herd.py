@@ -1,11 +1,14 @@
 """F23 for real: 1000 clients, one server that is killed and restarted. Writes JSON."""
 
+from __future__ import annotations
+
 import resource
 import subprocess
 import time
+from typing import Any
 
-from fault_tools import Witness, script
-from process_tools import report
+from faults.fault_tools import Witness, script
+from faults.process_tools import report
 from tornado import gen
 
 from katcp_tornado import Client
@@ -14,17 +17,17 @@ COUNT = 1000
 OUTAGE = 4.0
 
 
-def start_server(port):
+def start_server(port: Any) -> Any:
     process = script("process_server.py", str(port), stdin=subprocess.PIPE)
-    return process, int(process.stdout.readline())
+    return process, int(process.stdout.readline())  # type: ignore[union-attr]
 
 
-def kill(process):
+def kill(process: Any) -> None:
     process.kill()
     process.communicate()
 
 
-async def restart(witnesses, server, port, outage):
+async def restart(witnesses: Any, server: Any, port: Any, outage: Any) -> Any:
     """Kill the server, wait, start it again, and see when all clients are back."""
     for witness in witnesses:
         witness.heard.clear()
@@ -45,7 +48,7 @@ async def restart(witnesses, server, port, outage):
     return server, found
 
 
-async def main():
+async def main() -> Any:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     server, port = start_server(0)

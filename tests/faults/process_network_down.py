@@ -1,21 +1,24 @@
 """F3 and F29 in a network namespace: the interface is down; there are no ports left. Virtual time. Writes JSON."""
 
+from __future__ import annotations
+
 import errno
 import socket
+from typing import Any
 
-import netns
-from fault_tools import Witness
+from faults import netns
+from faults.fault_tools import Witness
 from tornado import gen
 
 from katcp_tornado import Backoff, Client
 from katcp_tornado.testing import FakeDevice
 
 
-def names(witness):
+def names(witness: Any) -> Any:
     return sorted({errno.errorcode[exc.errno] if exc.errno else type(exc).__name__ for exc in witness.failures})
 
 
-async def main():
+async def main() -> Any:
     found = {}
     with FakeDevice() as device:
         netns.loopback(False)

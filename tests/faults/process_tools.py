@@ -1,16 +1,19 @@
 """What the scripts share that run in processes of their own."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import logging
 import sys
+from typing import Any
 
 from tornado.ioloop import IOLoop
 
 from katcp_tornado.testing import VirtualTimeLoop
 
 
-def report(main, *, virtual):
+def report(main: Any, *, virtual: Any) -> None:
     """Run *main*, a coroutine function, and write what it returns, as JSON. Errors that reach the loop are fatal."""
     logging.getLogger("katcp_tornado").addHandler(logging.NullHandler())
     if virtual:

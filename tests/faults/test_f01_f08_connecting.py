@@ -1,33 +1,37 @@
 """F1 to F8: no connection comes about."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from fault_tools import LONGEST_DELAYS, ScriptedResolver, addresses, blackhole, syn_sent
+from faults.fault_tools import LONGEST_DELAYS, ScriptedResolver, addresses, blackhole, syn_sent
 from tornado import gen
 
 from katcp_tornado import Backoff, Client, ConnectTimeout, NotConnected, State
 from katcp_tornado.errors import AddressErrors
-from katcp_tornado.testing import FakeDevice
+from katcp_tornado.testing import FakeDevice, VirtualTimeLoop
 from katcp_tornado.transport import lookup
 
 RESOLVER_ERRORS = (socket.EAI_AGAIN, socket.EAI_NONAME, socket.EAI_FAIL)
 
 
 @contextlib.contextmanager
-def hung_look_up(monkeypatch, host):
+def hung_look_up(monkeypatch: pytest.MonkeyPatch, host: Any) -> Iterator[Any]:
     """The system's look-up of *host* does not come back before the end of the context."""
     release = threading.Event()
     real = socket.getaddrinfo
     threads = set()
 
-    def getaddrinfo(name, *args, flags=0, **kwargs):
+    def getaddrinfo(name: Any, *args: Any, flags: int = 0, **kwargs: Any) -> Any:
         if name != host or flags & socket.AI_NUMERICHOST:
-            return real(name, *args, flags=flags, **kwargs)
+            return real(name, *args, flags=flags, **kwargs)  # type: ignore[misc]
         threads.add(threading.current_thread())
         release.wait(60)
         raise socket.gaierror(socket.EAI_AGAIN, "too late")
@@ -47,7 +51,7 @@ def hung_look_up(monkeypatch, host):
 
 
 @pytest.mark.gen_test
-async def test_f01_refused(io_loop, device, witnessed):
+async def test_f01_refused(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.stop()
     witness = witnessed(device.host, device.port)
     await gen.sleep(100)
@@ -63,7 +67,7 @@ async def test_f01_refused(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f01_refused_raises_for_who_waits(device, witnessed):
+async def test_f01_refused_raises_for_who_waits(device: FakeDevice, witnessed: Any) -> None:
     device.stop()
     client = witnessed(device.host, device.port, auto_reconnect=False).client
     with pytest.raises(ConnectionRefusedError):
@@ -75,7 +79,9 @@ async def test_f01_refused_raises_for_who_waits(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f02_syn_black_hole(io_loop, witnessed, record_property):
+async def test_f02_syn_black_hole(
+    io_loop: VirtualTimeLoop, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     with blackhole() as hole:
         port = hole.getsockname()[1]
         witness = witnessed("127.0.0.1", port)
@@ -94,7 +100,7 @@ async def test_f02_syn_black_hole(io_loop, witnessed, record_property):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_f02_syn_black_hole_for_real(witnessed, record_property):
+async def test_f02_syn_black_hole_for_real(witnessed: Any, record_property: Callable[[str, object], None]) -> None:
     with blackhole() as hole:
         port = hole.getsockname()[1]
         start = time.monotonic()
@@ -108,7 +114,7 @@ async def test_f02_syn_black_hole_for_real(witnessed, record_property):
 
 
 @pytest.mark.gen_test
-async def test_f02_close_leaves_no_socket(witnessed):
+async def test_f02_close_leaves_no_socket(witnessed: Any) -> None:
     with blackhole() as hole:
         port = hole.getsockname()[1]
         client = witnessed("127.0.0.1", port).client
@@ -123,7 +129,9 @@ async def test_f02_close_leaves_no_socket(witnessed):
 
 @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL])
 @pytest.mark.gen_test
-async def test_f03_unreachable(monkeypatch, device, witnessed, number):
+async def test_f03_unreachable(
+    monkeypatch: pytest.MonkeyPatch, device: FakeDevice, witnessed: Any, number: Any
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "connect_ex", lambda sock, address: number)
         witness = witnessed(device.host, device.port)
@@ -134,7 +142,7 @@ async def test_f03_unreachable(monkeypatch, device, witnessed, number):
 
 
 @pytest.mark.beside("process_network_down.py")
-def test_f03_interface_down(findings):
+def test_f03_interface_down(findings: Any) -> None:
     down, up = findings["down"], findings["up"]
     assert set(down["errors"]) <= {"ENETUNREACH", "EHOSTUNREACH", "ConnectTimeout"}, "it depends on the kernel"
     assert len(down["errors"]) == 1
@@ -142,7 +150,7 @@ def test_f03_interface_down(findings):
 
 
 @pytest.mark.beside("process_network_down.py")
-def test_f03_no_route(findings):
+def test_f03_no_route(findings: Any) -> None:
     assert findings["no_route"] == ["ENETUNREACH"]
 
 
@@ -151,7 +159,7 @@ def test_f03_no_route(findings):
 
 @pytest.mark.parametrize("host", ["foo..bar", "a" * 64 + ".invalid", ".", "a\0b", "\udcff"])
 @pytest.mark.gen_test
-async def test_f04_bad_name(io_loop, witnessed, host):
+async def test_f04_bad_name(io_loop: VirtualTimeLoop, witnessed: Any, host: Any) -> None:
     with io_loop.real_time():
         witness = witnessed(host, 7147, backoff=Backoff(first=0.01, maximum=0.01))
         while len(witness.failures) < 3:
@@ -166,8 +174,10 @@ async def test_f04_bad_name(io_loop, witnessed, host):
 
 @pytest.mark.parametrize("code", RESOLVER_ERRORS)
 @pytest.mark.gen_test
-async def test_f04_name_server_says_no(monkeypatch, io_loop, device, witnessed, code):
-    def getaddrinfo(*args, **kwargs):
+async def test_f04_name_server_says_no(
+    monkeypatch: pytest.MonkeyPatch, io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, code: Any
+) -> None:
+    def getaddrinfo(*args: Any, **kwargs: Any) -> None:
         raise socket.gaierror(code, "no")
 
     with monkeypatch.context() as patch, io_loop.real_time():
@@ -184,7 +194,7 @@ async def test_f04_name_server_says_no(monkeypatch, io_loop, device, witnessed, 
 
 
 @pytest.mark.gen_test
-async def test_f05_look_up_fails_then_succeeds(io_loop, device, witnessed):
+async def test_f05_look_up_fails_then_succeeds(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     error = socket.gaierror(socket.EAI_AGAIN, "try again")
     resolver = ScriptedResolver(error, error, error, [(device.host, device.port)])
     witness = witnessed("device.example", 7147, resolver=resolver)
@@ -195,14 +205,14 @@ async def test_f05_look_up_fails_then_succeeds(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f05_look_up_has_no_answer(device, witnessed):
+async def test_f05_look_up_has_no_answer(device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed("device.example", 7147, resolver=ScriptedResolver([], [(device.host, device.port)]))
     await witness.client.wait_connected()
     assert [exc.errno for exc in witness.failures] == [socket.EAI_NONAME]
 
 
 @pytest.mark.gen_test
-async def test_f05_the_device_moves(device, witnessed):
+async def test_f05_the_device_moves(device: FakeDevice, witnessed: Any) -> None:
     with FakeDevice(host="127.0.0.2") as other:
         resolver = ScriptedResolver([(device.host, device.port)], [(other.host, other.port)])
         client = witnessed("device.example", 7147, resolver=resolver).client
@@ -218,7 +228,13 @@ async def test_f05_the_device_moves(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f06_look_up_hangs(monkeypatch, io_loop, device, witnessed, record_property):
+async def test_f06_look_up_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+    io_loop: VirtualTimeLoop,
+    device: FakeDevice,
+    witnessed: Any,
+    record_property: Callable[[str, object], None],
+) -> None:
     before = threading.active_count()
     with hung_look_up(monkeypatch, "device.example") as threads:
         witnesses = [witnessed("device.example", 7147) for _ in range(3)]
@@ -242,7 +258,7 @@ async def test_f06_look_up_hangs(monkeypatch, io_loop, device, witnessed, record
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_f06_close_does_not_wait_for_the_look_up(monkeypatch, witnessed):
+async def test_f06_close_does_not_wait_for_the_look_up(monkeypatch: pytest.MonkeyPatch, witnessed: Any) -> None:
     with hung_look_up(monkeypatch, "device.example"):
         client = witnessed("device.example", 7147).client
         await gen.sleep(0.01)
@@ -254,7 +270,9 @@ async def test_f06_close_does_not_wait_for_the_look_up(monkeypatch, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f06_the_answer_comes_too_late(monkeypatch, io_loop, witnessed):
+async def test_f06_the_answer_comes_too_late(
+    monkeypatch: pytest.MonkeyPatch, io_loop: VirtualTimeLoop, witnessed: Any
+) -> None:
     # The second attempt waits for the answer to the question of the first: there is one thread for a name.
     with hung_look_up(monkeypatch, "device.example"):
         witness = witnessed("device.example", 7147)
@@ -267,7 +285,7 @@ async def test_f06_the_answer_comes_too_late(monkeypatch, io_loop, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f06_resolver_never_answers(io_loop, device, witnessed):
+async def test_f06_resolver_never_answers(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     resolver = ScriptedResolver(None, None, [(device.host, device.port)])
     witness = witnessed("device.example", 7147, resolver=resolver)
     await witness.client.wait_connected()
@@ -280,25 +298,25 @@ async def test_f06_resolver_never_answers(io_loop, device, witnessed):
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 70000, "0", "70000", "http", "", "-1", "1.0"])
-def test_f07_no_such_port(io_loop, port):
+def test_f07_no_such_port(io_loop: VirtualTimeLoop, port: Any) -> None:
     with pytest.raises(ValueError):
         Client("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("port", [None, 7147.0, b"7147", [7147], True])
-def test_f07_port_is_no_number(io_loop, port):
+def test_f07_port_is_no_number(io_loop: VirtualTimeLoop, port: Any) -> None:
     with pytest.raises(TypeError):
         Client("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(("host", "error"), [("", ValueError), (None, TypeError), (b"localhost", TypeError)])
-def test_f07_no_host(io_loop, host, error):
+def test_f07_no_host(io_loop: VirtualTimeLoop, host: Any, error: Any) -> None:
     with pytest.raises(error):
         Client(host, 7147)
 
 
 @pytest.mark.gen_test
-async def test_f07_good_ports(device, witnessed):
+async def test_f07_good_ports(device: FakeDevice, witnessed: Any) -> None:
     client = witnessed(device.host, str(device.port)).client
     assert client.port == device.port
     await client.wait_connected()
@@ -308,7 +326,9 @@ async def test_f07_good_ports(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f08_ipv6_black_hole(io_loop, device, witnessed, record_property):
+async def test_f08_ipv6_black_hole(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     try:
         stack = contextlib.ExitStack()
         hole = stack.enter_context(blackhole("::1"))
@@ -325,7 +345,9 @@ async def test_f08_ipv6_black_hole(io_loop, device, witnessed, record_property):
 
 
 @pytest.mark.gen_test
-async def test_f08_first_of_two_is_a_black_hole(io_loop, device, witnessed, record_property):
+async def test_f08_first_of_two_is_a_black_hole(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     with blackhole("127.0.0.2") as hole:
         port = hole.getsockname()[1]
         resolver = ScriptedResolver([("127.0.0.2", port), (device.host, device.port)])
@@ -337,7 +359,7 @@ async def test_f08_first_of_two_is_a_black_hole(io_loop, device, witnessed, reco
 
 
 @pytest.mark.gen_test
-async def test_f08_a_refusal_does_not_wait(io_loop, device, witnessed):
+async def test_f08_a_refusal_does_not_wait(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     with FakeDevice(host="127.0.0.2") as refusing:
         refusing.stop()
         resolver = ScriptedResolver([(refusing.host, refusing.port), (device.host, device.port)])
@@ -346,7 +368,7 @@ async def test_f08_a_refusal_does_not_wait(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f08_all_refuse(witnessed):
+async def test_f08_all_refuse(witnessed: Any) -> None:
     with FakeDevice(host="127.0.0.2") as one, FakeDevice(host="127.0.0.3") as two:
         one.stop()
         two.stop()
@@ -363,7 +385,7 @@ async def test_f08_all_refuse(witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f08_all_are_black_holes(io_loop, witnessed):
+async def test_f08_all_are_black_holes(io_loop: VirtualTimeLoop, witnessed: Any) -> None:
     with blackhole("127.0.0.2") as one, blackhole("127.0.0.3") as two:
         resolver = ScriptedResolver([one.getsockname(), two.getsockname()])
         witness = witnessed("device.example", 7147, resolver=resolver)
@@ -373,11 +395,11 @@ async def test_f08_all_are_black_holes(io_loop, witnessed):
         (exc,) = witness.failures
         assert isinstance(exc, ConnectTimeout)
         assert witness.times == [pytest.approx(10)]
-        assert len(exc.__cause__.errors) == 2
+        assert len(exc.__cause__.errors) == 2  # type: ignore[union-attr]
         assert [syn_sent(hole.getsockname()[1]) for hole in (one, two)] == [0, 0]
 
 
-def test_f08_families_alternate():
+def test_f08_families_alternate() -> None:
     from katcp_tornado.transport.dialer import interleave
 
     six = addresses(("::1", 1), ("::2", 1), ("::3", 1))

@@ -1,9 +1,13 @@
 """F9 to F14: there is a peer, but no KATCP device behind it, or a strange one."""
 
+from __future__ import annotations
+
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from fault_tools import LONGEST_DELAYS
+from faults.fault_tools import LONGEST_DELAYS
 from tornado import gen
 
 from katcp_tornado import (
@@ -15,7 +19,20 @@ from katcp_tornado import (
     ProtocolFlags,
     State,
 )
-from katcp_tornado.testing import Banner, Behaviour, Drip, Drop, EndlessLine, Raw, Reset, Silent, Version
+from katcp_tornado.testing import (
+    Banner,
+    Behaviour,
+    Connection,
+    Drip,
+    Drop,
+    EndlessLine,
+    FakeDevice,
+    Raw,
+    Reset,
+    Silent,
+    Version,
+    VirtualTimeLoop,
+)
 
 CHUNK = 64 * 1024
 
@@ -23,10 +40,10 @@ CHUNK = 64 * 1024
 class Flood(Behaviour):
     """Sends these bytes over and over, as fast as they are taken."""
 
-    def __init__(self, data):
+    def __init__(self, data: Any) -> None:
         self.data = data
 
-    def greet(self, connection):
+    def greet(self, connection: Connection) -> None:
         if not connection.writing:
             connection.write(self.data)
         connection.call_later(0.01, self.greet, connection)
@@ -35,10 +52,10 @@ class Flood(Behaviour):
 class Brief(Behaviour):
     """Greets, and hangs up a moment later, when the client has read it."""
 
-    def __init__(self, *, reset):
+    def __init__(self, *, reset: Any) -> None:
         self.reset = reset
 
-    def greet(self, connection):
+    def greet(self, connection: Connection) -> None:
         super().greet(connection)
         connection.call_later(0.001, lambda: connection.close(reset=self.reset))
 
@@ -47,7 +64,9 @@ class Brief(Behaviour):
 
 
 @pytest.mark.gen_test
-async def test_f09_never_speaks(io_loop, device, witnessed, record_property):
+async def test_f09_never_speaks(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     device.behaviour = Silent()
     witness = witnessed(device.host, device.port)
     await gen.sleep(9.9)
@@ -63,7 +82,7 @@ async def test_f09_never_speaks(io_loop, device, witnessed, record_property):
 
 
 @pytest.mark.gen_test
-async def test_f09_half_a_banner(device, witnessed):
+async def test_f09_half_a_banner(device: FakeDevice, witnessed: Any) -> None:
     # What has come does not matter, nor that it came late: only that the version has not.
     device.behaviour = Raw(b"#version-connect katcp-library x y\n#version-connect katcp-prot")
     witness = witnessed(device.host, device.port)
@@ -76,7 +95,7 @@ async def test_f09_half_a_banner(device, witnessed):
 
 @pytest.mark.parametrize(("behaviour", "error"), [(Drop(), DeviceDisconnected), (Reset(), ConnectionResetError)])
 @pytest.mark.gen_test
-async def test_f10_hangs_up_at_once(device, witnessed, behaviour, error):
+async def test_f10_hangs_up_at_once(device: FakeDevice, witnessed: Any, behaviour: Any, error: Any) -> None:
     device.behaviour = behaviour
     witness = witnessed(device.host, device.port)
     await gen.sleep(100)
@@ -88,7 +107,7 @@ async def test_f10_hangs_up_at_once(device, witnessed, behaviour, error):
 
 
 @pytest.mark.gen_test
-async def test_f10_resets_before_the_client_has_looked(device, witnessed):
+async def test_f10_resets_before_the_client_has_looked(device: FakeDevice, witnessed: Any) -> None:
     # The system tells of the reset when it is asked how the connect went.
     device.behaviour = Reset(after_version=True)
     witness = witnessed(device.host, device.port)
@@ -101,7 +120,7 @@ async def test_f10_resets_before_the_client_has_looked(device, witnessed):
     "behaviour", [Drop(after_version=True), Brief(reset=False), Brief(reset=True)], ids=["at once", "FIN", "RST"]
 )
 @pytest.mark.gen_test
-async def test_f10_hangs_up_after_the_version(device, witnessed, behaviour):
+async def test_f10_hangs_up_after_the_version(device: FakeDevice, witnessed: Any, behaviour: Any) -> None:
     device.behaviour = behaviour
     witness = witnessed(device.host, device.port)
     await gen.sleep(100)
@@ -115,7 +134,7 @@ async def test_f10_hangs_up_after_the_version(device, witnessed, behaviour):
 
 @pytest.mark.parametrize("version", ["6.0-MIB", "3.0", "garbage", "5", "5.x", "", "-5.0", "5.1-MIB extra", "5.1-M!"])
 @pytest.mark.gen_test
-async def test_f11_wrong_version(device, witnessed, version):
+async def test_f11_wrong_version(device: FakeDevice, witnessed: Any, version: str) -> None:
     device.behaviour = Banner(
         f"#version-connect katcp-protocol {version.replace(chr(32), chr(92) + '_') or chr(92) + '@'}"
     )
@@ -132,7 +151,7 @@ async def test_f11_wrong_version(device, witnessed, version):
 
 
 @pytest.mark.gen_test
-async def test_f11_no_version_at_all(device, witnessed):
+async def test_f11_no_version_at_all(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Banner("#version-connect katcp-protocol")
     witness = witnessed(device.host, device.port)
     await gen.sleep(0.5)
@@ -142,7 +161,7 @@ async def test_f11_no_version_at_all(device, witnessed):
 
 @pytest.mark.parametrize("second", ["4.0", "6.0", "garbage", "5.0-M"])
 @pytest.mark.gen_test
-async def test_f11_version_twice(device, witnessed, second):
+async def test_f11_version_twice(device: FakeDevice, witnessed: Any, second: str) -> None:
     banner = "#version-connect katcp-protocol 5.1-MIB"
     device.behaviour = Banner(banner, f"#version-connect katcp-protocol {second}")
     witness = witnessed(device.host, device.port)
@@ -153,7 +172,7 @@ async def test_f11_version_twice(device, witnessed, second):
 
 
 @pytest.mark.gen_test
-async def test_f11_unknown_flags(device, witnessed):
+async def test_f11_unknown_flags(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Version("5.7-IZQ")
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
@@ -177,7 +196,13 @@ async def test_f11_unknown_flags(device, witnessed):
     ids=["http", "ssh", "smtp", "nulls", "null lines", "tls"],
 )
 @pytest.mark.gen_test
-async def test_f12_another_protocol(io_loop, device, witnessed, record_property, banner):
+async def test_f12_another_protocol(
+    io_loop: VirtualTimeLoop,
+    device: FakeDevice,
+    witnessed: Any,
+    record_property: Callable[[str, object], None],
+    banner: Any,
+) -> None:
     device.behaviour = Raw(banner)
     witness = witnessed(device.host, device.port)
     await gen.sleep(10.5)
@@ -190,7 +215,7 @@ async def test_f12_another_protocol(io_loop, device, witnessed, record_property,
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.gen_test
-async def test_f12_random_bytes(device, witnessed, seed):
+async def test_f12_random_bytes(device: FakeDevice, witnessed: Any, seed: Any) -> None:
     device.behaviour = Flood(random.Random(seed).randbytes(40_000))
     witness = witnessed(device.host, device.port)
     await gen.sleep(30)
@@ -202,7 +227,7 @@ async def test_f12_random_bytes(device, witnessed, seed):
 
 
 @pytest.mark.gen_test
-async def test_f12_valid_informs_for_ever(device, witnessed):
+async def test_f12_valid_informs_for_ever(device: FakeDevice, witnessed: Any) -> None:
     # Each line is a good inform, but the version is not among them: not more than 1 MiB of it.
     device.behaviour = Flood(b"#log info 1 a b\n" * 1000)
     witness = witnessed(device.host, device.port)
@@ -217,7 +242,7 @@ async def test_f12_valid_informs_for_ever(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f13_endless_line_before_the_version(device, witnessed):
+async def test_f13_endless_line_before_the_version(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = EndlessLine()
     witness = witnessed(device.host, device.port)
     await gen.sleep(100)
@@ -228,7 +253,9 @@ async def test_f13_endless_line_before_the_version(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f13_endless_line_after_the_version(device, witnessed, record_property):
+async def test_f13_endless_line_after_the_version(
+    device: FakeDevice, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     limit = 1024**2
     device.behaviour = EndlessLine(after_version=True)
     witness = witnessed(device.host, device.port, limit=limit)
@@ -246,7 +273,7 @@ async def test_f13_endless_line_after_the_version(device, witnessed, record_prop
 
 @pytest.mark.parametrize("too_much", [0, 1])
 @pytest.mark.gen_test
-async def test_f13_the_limit_is_exact(device, witnessed, too_much):
+async def test_f13_the_limit_is_exact(device: FakeDevice, witnessed: Any, too_much: int) -> None:
     witness = witnessed(device.host, device.port, limit=1000)
     await witness.client.wait_connected()
     inform = witness.client.wait_inform("long")
@@ -266,7 +293,9 @@ async def test_f13_the_limit_is_exact(device, witnessed, too_much):
 
 
 @pytest.mark.gen_test
-async def test_f14_slow_drip_before_the_version(device, witnessed, record_property):
+async def test_f14_slow_drip_before_the_version(
+    device: FakeDevice, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     device.behaviour = Drip(1.0)
     witness = witnessed(device.host, device.port)
     await gen.sleep(10.5)
@@ -275,7 +304,7 @@ async def test_f14_slow_drip_before_the_version(device, witnessed, record_proper
 
 
 @pytest.mark.gen_test
-async def test_f14_slow_drip_in_time(io_loop, device, witnessed):
+async def test_f14_slow_drip_in_time(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Drip(1.0)
     witness = witnessed(device.host, device.port, handshake_timeout=60)
     await witness.client.wait_connected()
@@ -283,7 +312,7 @@ async def test_f14_slow_drip_in_time(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f14_slow_drip_after_the_version(io_loop, device, witnessed):
+async def test_f14_slow_drip_after_the_version(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Drip(1.0, after_version=True)
     witness = witnessed(device.host, device.port, watchdog=3, watchdog_timeout=1)
     client = witness.client
@@ -297,7 +326,7 @@ async def test_f14_slow_drip_after_the_version(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f14_a_device_that_is_slow_but_alive_is_kept(device, witnessed):
+async def test_f14_a_device_that_is_slow_but_alive_is_kept(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Drip(2.9, after_version=True)
     witness = witnessed(device.host, device.port, watchdog=3, watchdog_timeout=1, backoff=Backoff())
     await witness.client.wait_connected()

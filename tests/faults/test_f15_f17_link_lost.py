@@ -1,24 +1,28 @@
 """F15 to F17: the device ends a connection that was good."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
 from katcp_tornado import ConnectionLost, DeviceDisconnected, State
-from katcp_tornado.testing import Behaviour, Disconnect, Partial, Raw
+from katcp_tornado.testing import Behaviour, Disconnect, FakeDevice, Partial, Raw, RequestContext, VirtualTimeLoop
 
 
 class Farewell(Behaviour):
     """Sends these bytes in place of the reply, and hangs up."""
 
-    def __init__(self, data, *, reset=False):
+    def __init__(self, data: Any, *, reset: bool = False) -> None:
         self.data = data
         self.reset = reset
 
-    def reply(self, context, reply):
+    def reply(self, context: RequestContext, reply: Any) -> None:
         context.connection.write(self.data)
         context.connection.close(reset=self.reset)
 
 
-def settled(futures):
+def settled(futures: Any) -> Any:
     """What each of the Futures was settled with, in the order in which that happened."""
     order = []
     for index, future in enumerate(futures):
@@ -31,7 +35,9 @@ def settled(futures):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_f15_end_of_file_within_a_message(io_loop, device, witnessed, protocol):
+async def test_f15_end_of_file_within_a_message(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, protocol: str
+) -> None:
     device.protocol = protocol
     witness = witnessed(device.host, device.port)
     client = witness.client
@@ -60,7 +66,7 @@ async def test_f15_end_of_file_within_a_message(io_loop, device, witnessed, prot
 
 
 @pytest.mark.gen_test
-async def test_f15_end_of_file_within_the_banner(device, witnessed):
+async def test_f15_end_of_file_within_the_banner(device: FakeDevice, witnessed: Any) -> None:
     device.script(Partial(20))
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
@@ -69,7 +75,7 @@ async def test_f15_end_of_file_within_the_banner(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f15_end_of_file_behind_the_reply(device, witnessed):
+async def test_f15_end_of_file_behind_the_reply(device: FakeDevice, witnessed: Any) -> None:
     # What came before the end counts.
     witness = witnessed(device.host, device.port)
     client = witness.client
@@ -87,7 +93,7 @@ async def test_f15_end_of_file_behind_the_reply(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f16_reset_within_a_message(io_loop, device, witnessed):
+async def test_f16_reset_within_a_message(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port)
     client = witness.client
     await client.wait_connected()
@@ -108,7 +114,7 @@ async def test_f16_reset_within_a_message(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f16_reset_found_while_writing(device, witnessed):
+async def test_f16_reset_found_while_writing(device: FakeDevice, witnessed: Any) -> None:
     # The request is the first to meet the reset: still, what had come before is delivered, and the cause is told.
     witness = witnessed(device.host, device.port)
     client = witness.client
@@ -128,7 +134,7 @@ async def test_f16_reset_found_while_writing(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f16_reset_within_the_banner(device, witnessed):
+async def test_f16_reset_within_the_banner(device: FakeDevice, witnessed: Any) -> None:
     device.script(Partial(20, reset=True))
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
@@ -139,7 +145,7 @@ async def test_f16_reset_within_the_banner(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f17_disconnect(io_loop, device, witnessed):
+async def test_f17_disconnect(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port)
     client = witness.client
     await client.wait_connected()
@@ -158,7 +164,9 @@ async def test_f17_disconnect(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f17_disconnect_but_the_device_does_not_hang_up(io_loop, device, witnessed):
+async def test_f17_disconnect_but_the_device_does_not_hang_up(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any
+) -> None:
     # The library for C devices keeps the connection until the client closes it. The rest of the chunk still counts.
     device.script(Raw(b"#disconnect shutdown\n#tick 1\n", after_version=True))
     witness = witnessed(device.host, device.port)
@@ -176,7 +184,7 @@ async def test_f17_disconnect_but_the_device_does_not_hang_up(io_loop, device, w
 
 
 @pytest.mark.gen_test
-async def test_f17_disconnect_before_the_version(device, witnessed):
+async def test_f17_disconnect_before_the_version(device: FakeDevice, witnessed: Any) -> None:
     device.script(Disconnect("not now", after_version=False))
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
@@ -186,7 +194,7 @@ async def test_f17_disconnect_before_the_version(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f17_disconnect_without_a_reason(device, witnessed):
+async def test_f17_disconnect_without_a_reason(device: FakeDevice, witnessed: Any) -> None:
     device.script(Raw(b"#disconnect\n", after_version=True))
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()

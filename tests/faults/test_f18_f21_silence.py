@@ -1,14 +1,18 @@
 """F18 to F21: the link looks well, but the peer is gone, or hangs."""
 
+from __future__ import annotations
+
 import signal
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from fault_tools import device_process
+from faults.fault_tools import device_process
 from tornado import gen
 
 from katcp_tornado import ConnectionLost, WatchdogTimeout, WriteBufferFull
-from katcp_tornado.testing import Behaviour, Deaf, Silent, Stall
+from katcp_tornado.testing import Behaviour, Deaf, FakeDevice, Silent, Stall, VirtualTimeLoop
 
 HALF_OPEN = [
     pytest.param(id="filtered", marks=pytest.mark.beside("process_half_open.py")),
@@ -20,7 +24,7 @@ HALF_OPEN = [
 
 
 @pytest.mark.parametrize((), HALF_OPEN)
-def test_f18_half_open_and_idle(findings, record_property):
+def test_f18_half_open_and_idle(findings: Any, record_property: Callable[[str, object], None]) -> None:
     found = findings["idle"]
     assert found["heard"] == ["connected", "disconnected"]
     assert found["after"] <= 30, found["cause"]
@@ -28,7 +32,7 @@ def test_f18_half_open_and_idle(findings, record_property):
 
 
 @pytest.mark.parametrize((), HALF_OPEN)
-def test_f19_half_open_and_busy(findings, record_property):
+def test_f19_half_open_and_busy(findings: Any, record_property: Callable[[str, object], None]) -> None:
     found = findings["busy"]
     assert found["heard"] == ["connected", "disconnected"]
     assert found["after"] <= 30, found["cause"]
@@ -37,7 +41,9 @@ def test_f19_half_open_and_busy(findings, record_property):
 
 
 @pytest.mark.gen_test
-async def test_f18_the_watchdog_is_faster(device, witnessed, relay, record_property):
+async def test_f18_the_watchdog_is_faster(
+    device: FakeDevice, witnessed: Any, relay: Any, record_property: Callable[[str, object], None]
+) -> None:
     # On virtual time TCP's own timers do not count.
     link = relay()
     witness = witnessed("127.0.0.1", link.port, watchdog=2, watchdog_timeout=1)
@@ -56,7 +62,9 @@ async def test_f18_the_watchdog_is_faster(device, witnessed, relay, record_prope
 
 
 @pytest.mark.gen_test
-async def test_f20_hung_device(io_loop, device, witnessed, record_property):
+async def test_f20_hung_device(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     device.behaviour = Stall()
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     client = witness.client
@@ -77,7 +85,7 @@ async def test_f20_hung_device(io_loop, device, witnessed, record_property):
 
 
 @pytest.mark.gen_test
-async def test_f20_without_a_watchdog_silence_is_fine(device, witnessed):
+async def test_f20_without_a_watchdog_silence_is_fine(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Stall()
     witness = witnessed(device.host, device.port)
     await gen.sleep(80_000)
@@ -87,7 +95,7 @@ async def test_f20_without_a_watchdog_silence_is_fine(device, witnessed):
 
 @pytest.mark.parametrize("life", ["ok", "invalid", "inform", "half a line"])
 @pytest.mark.gen_test
-async def test_f20_any_byte_is_life(device, witnessed, life):
+async def test_f20_any_byte_is_life(device: FakeDevice, witnessed: Any, life: str) -> None:
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     await witness.client.wait_connected()
     if life == "invalid":
@@ -104,7 +112,7 @@ async def test_f20_any_byte_is_life(device, witnessed, life):
 
 
 @pytest.mark.gen_test
-async def test_f20_the_watchdog_asks_only_in_silence(device, witnessed):
+async def test_f20_the_watchdog_asks_only_in_silence(device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     await witness.client.wait_connected()
     for _ in range(100):
@@ -116,7 +124,9 @@ async def test_f20_the_watchdog_asks_only_in_silence(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f20_a_device_may_be_silent_while_it_works(io_loop, device, witnessed):
+async def test_f20_a_device_may_be_silent_while_it_works(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any
+) -> None:
     # The C library answers nothing, the watchdog neither, behind a slow request: its deadline counts.
     device.behaviour = Stall()
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
@@ -134,7 +144,7 @@ async def test_f20_a_device_may_be_silent_while_it_works(io_loop, device, witnes
 @pytest.mark.slow
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_f20_stopped_process(witnessed, record_property):
+async def test_f20_stopped_process(witnessed: Any, record_property: Callable[[str, object], None]) -> None:
     with device_process() as (process, port):
         watched = witnessed("127.0.0.1", port, watchdog=0.4, watchdog_timeout=0.4)
         unwatched = witnessed("127.0.0.1", port)
@@ -169,7 +179,7 @@ async def test_f20_stopped_process(witnessed, record_property):
 
 
 @pytest.mark.gen_test
-async def test_f21_the_device_does_not_read(io_loop, device, witnessed):
+async def test_f21_the_device_does_not_read(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Deaf()
     witness = witnessed(device.host, device.port, max_write_buffer=200_000)
     client = witness.client
@@ -197,12 +207,14 @@ async def test_f21_the_device_does_not_read(io_loop, device, witnessed):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
 @pytest.mark.gen_test
-async def test_f21_close_is_immediate(io_loop, device, witnessed, protocol):
+async def test_f21_close_is_immediate(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, protocol: str
+) -> None:
     device.protocol = protocol
     device.behaviour = Deaf()
     client = witnessed(device.host, device.port, max_write_buffer=200_000).client
     await client.wait_connected()
-    requests = []
+    requests: list[Any] = []
     while not (requests and requests[-1].done()):
         requests.append(client.request("echo", b"x" * 60_000, timeout=None))
         await io_loop.idle()
@@ -215,12 +227,12 @@ async def test_f21_close_is_immediate(io_loop, device, witnessed, protocol):
 
 
 @pytest.mark.gen_test
-async def test_f21_the_device_dies_without_reading(device, witnessed):
+async def test_f21_the_device_dies_without_reading(device: FakeDevice, witnessed: Any) -> None:
     device.script(Deaf())
     witness = witnessed(device.host, device.port, max_write_buffer=200_000)
     client = witness.client
     await client.wait_connected()
-    requests = []
+    requests: list[Any] = []
     while not (requests and requests[-1].done()):
         requests.append(client.request("echo", b"x" * 60_000, timeout=None))
         await gen.sleep(0.01)
@@ -233,7 +245,7 @@ async def test_f21_the_device_dies_without_reading(device, witnessed):
 
 
 @pytest.mark.beside("process_half_open.py")
-def test_f21_the_system_gives_up(findings, record_property):
+def test_f21_the_system_gives_up(findings: Any, record_property: Callable[[str, object], None]) -> None:
     found = findings["zero window"]
     assert found["heard"] == ["connected", "disconnected"]
     assert "TimeoutError" in found["cause"]
@@ -243,7 +255,7 @@ def test_f21_the_system_gives_up(findings, record_property):
 
 
 @pytest.mark.gen_test
-async def test_f21_silent_after_the_version_is_connected(device, witnessed):
+async def test_f21_silent_after_the_version_is_connected(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Silent(after_version=True)
     witness = witnessed(device.host, device.port)
     await gen.sleep(100)

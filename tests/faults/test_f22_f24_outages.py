@@ -1,29 +1,33 @@
 """F22 to F24: devices that come and go, many clients at once, and outages that last."""
 
+from __future__ import annotations
+
 import array
 import collections
 import gc
 import logging
 import random
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from fault_tools import ScriptedResolver
+from faults.fault_tools import ScriptedResolver
 from tornado import gen
 from tornado.netutil import bind_sockets
 from tornado.tcpserver import TCPServer
 
 from katcp_tornado import Backoff, Client, DeviceDisconnected, State
-from katcp_tornado.testing import Behaviour, Drop
+from katcp_tornado.testing import Behaviour, Connection, Drop, FakeDevice, VirtualTimeLoop
 
 
 class Flapping(Behaviour):
     """Greets, and hangs up after some seconds."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: Any) -> None:
         self.seconds = seconds
 
-    def greet(self, connection):
+    def greet(self, connection: Connection) -> None:
         super().greet(connection)
         connection.call_later(self.seconds, connection.close)
 
@@ -33,7 +37,7 @@ class Flapping(Behaviour):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.gen_test
-async def test_f22_flapping(device, witnessed, seed):
+async def test_f22_flapping(device: FakeDevice, witnessed: Any, seed: Any) -> None:
     device.behaviour = Drop(after_version=True)
     witness = witnessed(device.host, device.port, backoff=Backoff(random=random.Random(seed)))
     await gen.sleep(600)
@@ -43,7 +47,7 @@ async def test_f22_flapping(device, witnessed, seed):
 
 
 @pytest.mark.gen_test
-async def test_f22_sometimes_it_speaks(device, witnessed):
+async def test_f22_sometimes_it_speaks(device: FakeDevice, witnessed: Any) -> None:
     for _ in range(1000):
         device.script(Drop(), Drop(after_version=True))
     witness = witnessed(device.host, device.port, backoff=Backoff(random=random.Random(1)))
@@ -58,7 +62,7 @@ async def test_f22_sometimes_it_speaks(device, witnessed):
 
 @pytest.mark.parametrize(("lives", "resets"), [(9.9, False), (10.1, True)])
 @pytest.mark.gen_test
-async def test_f22_a_stable_link_starts_anew(device, witnessed, lives, resets):
+async def test_f22_a_stable_link_starts_anew(device: FakeDevice, witnessed: Any, lives: float, resets: bool) -> None:
     device.behaviour = Flapping(lives)
     witness = witnessed(device.host, device.port)
     await gen.sleep(5 * lives + 40)
@@ -68,7 +72,7 @@ async def test_f22_a_stable_link_starts_anew(device, witnessed, lives, resets):
 
 
 @pytest.mark.gen_test
-async def test_f22_stable_0_counts_every_link(device, witnessed):
+async def test_f22_stable_0_counts_every_link(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Drop(after_version=True)
     witness = witnessed(device.host, device.port, backoff=Backoff(first=1, stable=0, random=random.Random(3)))
     await gen.sleep(100)
@@ -81,20 +85,20 @@ async def test_f22_stable_0_counts_every_link(device, witnessed):
 class Greeter(TCPServer):
     """The least of all devices: a v5 one that is told of no other client, for a thousand of which there is no time."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.streams = []
+        self.streams: list[Any] = []
 
-    def open(self, port):
+    def open(self, port: Any) -> Any:
         sockets = bind_sockets(port, "127.0.0.1", backlog=4096)
         self.add_sockets(sockets)
         return sockets[0].getsockname()[1]
 
-    def handle_stream(self, stream, address):
+    def handle_stream(self, stream: Any, address: Any) -> None:
         self.streams.append(stream)
         stream.write(b"#version-connect katcp-protocol 5.1-MIB\n")
 
-    def kill(self):
+    def kill(self) -> None:
         self.stop()
         for stream in self.streams:
             stream.close()
@@ -102,7 +106,7 @@ class Greeter(TCPServer):
 
 
 @pytest.mark.slow
-def test_f23_restart_with_1000_clients(io_loop):
+def test_f23_restart_with_1000_clients(io_loop: VirtualTimeLoop) -> None:
     count = 1000
     rng = random.Random(20)
     server = Greeter()
@@ -110,7 +114,7 @@ def test_f23_restart_with_1000_clients(io_loop):
     clients = [Client("127.0.0.1", port, backoff=Backoff(random=rng)) for _ in range(count)]
     back = []
 
-    async def run():
+    async def run() -> Any:
         await gen.multi([client.wait_connected() for client in clients])
         await gen.sleep(20)
         for client in clients:
@@ -138,7 +142,9 @@ def test_f23_restart_with_1000_clients(io_loop):
 @pytest.mark.slow
 @pytest.mark.parametrize("outage", ["no outage", "outage"])
 @pytest.mark.beside("process_herd.py")
-def test_f23_restart_with_1000_real_clients(findings, record_property, outage):
+def test_f23_restart_with_1000_real_clients(
+    findings: Any, record_property: Callable[[str, object], None], outage: str
+) -> None:
     found = findings[outage]
     assert found["clients"] == 1000
     assert found["disconnected"] == 1000
@@ -154,19 +160,21 @@ def test_f23_restart_with_1000_real_clients(findings, record_property, outage):
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "count"), [("refused", 1500), ("look-up", 10_000)])
 @pytest.mark.gen_test(timeout=1e9)
-async def test_f24_ten_thousand_attempts(io_loop, device, caplog, fault, count):
+async def test_f24_ten_thousand_attempts(
+    io_loop: VirtualTimeLoop, device: FakeDevice, caplog: pytest.LogCaptureFixture, fault: str, count: int
+) -> None:
     caplog.set_level(logging.INFO, "katcp_tornado")
     io_loop.horizon = None
     device.stop()
-    causes = collections.Counter()
+    causes: Any = collections.Counter()
     attempts = array.array("d")
     lines = []
 
-    def attempt(old, new):
+    def attempt(old: Any, new: Any) -> None:
         if new is State.CONNECTING:
             attempts.append(io_loop.now)
 
-    def log(record):
+    def log(record: Any) -> bool:
         lines.append((io_loop.now, record.levelname, record.exc_info))
         return True
 
@@ -184,7 +192,7 @@ async def test_f24_ten_thousand_attempts(io_loop, device, caplog, fault, count):
                 await gen.sleep(1000)
             gc.collect()
             grown = len(gc.get_objects()) - objects
-            timers = [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()]
+            timers = [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
             assert len(timers) <= 3
             # A line a minute makes a list entry, a tuple with it, and what the log keeps of it: 10 objects, say.
             assert grown - 10 * len(lines) < 100, "nothing of an attempt stays behind"
@@ -214,13 +222,15 @@ async def test_f24_ten_thousand_attempts(io_loop, device, caplog, fault, count):
 
 @pytest.mark.slow
 @pytest.mark.gen_test
-async def test_f24_a_flapping_device_does_not_fill_the_log(io_loop, device, witnessed, caplog):
+async def test_f24_a_flapping_device_does_not_fill_the_log(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "katcp_tornado")
     device.behaviour = Drop(after_version=True)
     witness = witnessed(device.host, device.port, backoff=Backoff(random=random.Random(1)))
-    lines = {"INFO": [], "WARNING": []}
+    lines: Any = {"INFO": [], "WARNING": []}
 
-    def log(record):
+    def log(record: Any) -> bool:
         if record.levelno >= logging.INFO:
             lines[record.levelname].append(io_loop.now)
         return True
@@ -239,7 +249,7 @@ async def test_f24_a_flapping_device_does_not_fill_the_log(io_loop, device, witn
 
 
 @pytest.mark.gen_test
-async def test_f24_max_failures(device, witnessed):
+async def test_f24_max_failures(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Drop()
     witness = witnessed(device.host, device.port, backoff=Backoff(max_failures=5))
     with pytest.raises(DeviceDisconnected):

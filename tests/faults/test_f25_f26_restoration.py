@@ -1,18 +1,36 @@
 """F25 and F26: what becomes of the sampling of sensors when it is being put back."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from fault_tools import Relay
+from faults.fault_tools import Relay
 from tornado import gen
 
 from katcp_tornado import FailReply, InvalidReply, RequestTimeout, SensorStatus, SensorWatcher, SyncState
-from katcp_tornado.testing import Answer, Behaviour, Deaf, Delay, Drop, Partial, Reset, Silent, Stall
+from katcp_tornado.testing import (
+    Answer,
+    Behaviour,
+    Deaf,
+    Delay,
+    Drop,
+    FakeDevice,
+    Partial,
+    RequestContext,
+    Reset,
+    Silent,
+    Stall,
+    VirtualTimeLoop,
+)
 
 PROTOCOLS = ["5.1-MIB", "5.0-MI", "5.0-M", "4"]
 NAMES = [f"s{number:03}" for number in range(40)]
 
 
 @pytest.fixture(params=PROTOCOLS)
-def device(request, device):
+def device(request: Any, device: Any) -> Any:
     device.protocol = request.param
     for number, name in enumerate(NAMES):
         device.add_sensor(name, "integer", number)
@@ -22,10 +40,10 @@ def device(request, device):
 class Orders:
     """What a device was asked to sample, connection by connection."""
 
-    def __init__(self, device):
+    def __init__(self, device: FakeDevice) -> None:
         self.device = device
 
-    def asked(self, number):
+    def asked(self, number: Any) -> Any:
         """The names of the sensors that were asked for on this connection, in order."""
         return [
             name
@@ -34,7 +52,7 @@ class Orders:
             for name in message.arguments[0].decode().split(",")
         ]
 
-    def check(self):
+    def check(self) -> None:
         """On no connection anything was asked twice, and the last one samples what was asked."""
         for number in range(1, self.device.accepted + 1):
             asked = self.asked(number)
@@ -45,13 +63,13 @@ class Orders:
 
 
 @pytest.fixture
-def orders(device):
+def orders(device: Any) -> Any:
     return Orders(device)
 
 
-def statuses(readings):
+def statuses(readings: Any) -> Any:
     """The statuses that each sensor has had, one after the other."""
-    found = {}
+    found: dict[Any, Any] = {}
     for reading in readings:
         found.setdefault(reading.name, []).append(reading.status.value)
     return found
@@ -63,10 +81,12 @@ def statuses(readings):
 @pytest.mark.parametrize("fault", [Drop(), Reset(), Partial(), Partial(0, reset=True)], ids=lambda f: type(f).__name__)
 @pytest.mark.parametrize("request_name", ["sensor-list", "sensor-sampling"])
 @pytest.mark.gen_test
-async def test_f25_lost_in_the_midst_of_it(device, witnessed, orders, request_name, fault):
+async def test_f25_lost_in_the_midst_of_it(
+    device: Any, witnessed: Any, orders: Any, request_name: str, fault: Any
+) -> None:
     """Three connections end when the device should reply; the first of them at a later reply, where there are more."""
     witness = witnessed(device.host, device.port)
-    readings = []
+    readings: list[Any] = []
     subscription = witness.client.subscribe(NAMES, readings.append)
     watcher = SensorWatcher(witness.client)
     witness.client.add_sensor_watcher(watcher)
@@ -85,7 +105,7 @@ async def test_f25_lost_in_the_midst_of_it(device, witnessed, orders, request_na
 
 
 @pytest.mark.gen_test
-async def test_f25_the_desired_state_of_the_moment_is_put_back(device, witnessed, orders):
+async def test_f25_the_desired_state_of_the_moment_is_put_back(device: Any, witnessed: Any, orders: Any) -> None:
     """What was cancelled and declared while there was no link counts."""
     client = witnessed(device.host, device.port).client
     keep, drop = client.subscribe(NAMES[:10]), client.subscribe(NAMES[10:20])
@@ -102,7 +122,9 @@ async def test_f25_the_desired_state_of_the_moment_is_put_back(device, witnessed
 
 
 @pytest.mark.gen_test
-async def test_f25_replies_of_the_connection_before(io_loop, device, witnessed, orders):
+async def test_f25_replies_of_the_connection_before(
+    io_loop: VirtualTimeLoop, device: Any, witnessed: Any, orders: Any
+) -> None:
     """They come when the next one is up, and mean nothing to it."""
     client = witnessed(device.host, device.port).client
     subscription = client.subscribe(NAMES[:2], type=int)
@@ -125,9 +147,9 @@ async def test_f25_replies_of_the_connection_before(io_loop, device, witnessed, 
 
 
 @pytest.mark.gen_test
-async def test_f25_the_device_is_gone_for_long(device, witnessed, orders):
+async def test_f25_the_device_is_gone_for_long(device: Any, witnessed: Any, orders: Any) -> None:
     client = witnessed(device.host, device.port).client
-    readings = []
+    readings: list[Any] = []
     subscription = client.subscribe(NAMES, readings.append)
     await subscription.synced()
     device.kill()
@@ -141,7 +163,9 @@ async def test_f25_the_device_is_gone_for_long(device, witnessed, orders):
 
 
 @pytest.mark.gen_test
-async def test_f25_silent_in_the_midst_of_it(io_loop, device, witnessed, record_property):
+async def test_f25_silent_in_the_midst_of_it(
+    io_loop: VirtualTimeLoop, device: Any, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     """The watchdog notices, and all is put back elsewhere."""
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2, request_timeout=3)
     watcher = SensorWatcher(witness.client)
@@ -159,7 +183,7 @@ async def test_f25_silent_in_the_midst_of_it(io_loop, device, witnessed, record_
 
 
 @pytest.mark.gen_test
-async def test_f25_over_a_slow_line(device, witnessed, orders, relay):
+async def test_f25_over_a_slow_line(device: Any, witnessed: Any, orders: Any, relay: Callable[..., Relay]) -> None:
     """It is slow, it loses the link on its way, and in the end all is there."""
     line: Relay = relay(latency=0.1, bandwidth=20_000, slice=7)
     client = witnessed("127.0.0.1", line.port).client
@@ -175,7 +199,7 @@ async def test_f25_over_a_slow_line(device, witnessed, orders, relay):
 
 
 @pytest.mark.gen_test
-async def test_f25_closed_in_the_midst_of_it(device, witnessed):
+async def test_f25_closed_in_the_midst_of_it(device: Any, witnessed: Any) -> None:
     client = witnessed(device.host, device.port).client
     subscription = client.subscribe(NAMES)
     synced = subscription.synced()
@@ -192,25 +216,25 @@ async def test_f25_closed_in_the_midst_of_it(device, witnessed):
 
 @pytest.mark.parametrize("code", ["fail", "invalid", "odd"])
 @pytest.mark.gen_test
-async def test_f26_one_is_refused(io_loop, device, witnessed, code):
+async def test_f26_one_is_refused(io_loop: VirtualTimeLoop, device: Any, witnessed: Any, code: str) -> None:
     class Refuses(Behaviour):
         """Refuses one sensor, alone or with others, three times in all."""
 
         left = 0
         times = ()
 
-        def receive(self, context):
+        def receive(self, context: RequestContext) -> None:
             names = context.message.arguments[0].decode().split(",") if context.message.arguments else []
             if context.message.name == "sensor-sampling" and NAMES[7] in names and self.left:
                 self.left -= len(names) == 1
-                self.times += (io_loop.now,)
+                self.times += (io_loop.now,)  # type: ignore[assignment]
                 context.connection.send(context.make_reply(code, "not that one"))
             else:
                 context.execute()
 
     witness = witnessed(device.host, device.port)
     client = witness.client
-    readings = []
+    readings: list[Any] = []
     subscription = client.subscribe(NAMES, readings.append)
     await subscription.synced()
     device.behaviour = refuses = Refuses()
@@ -231,12 +255,12 @@ async def test_f26_one_is_refused(io_loop, device, witnessed, code):
     assert subscription.is_synced and subscription.failures == {}
     assert sorted(connection.samplers) == NAMES
     assert subscription.readings[NAMES[7]].value == 7
-    assert [round(when - back) for when in refuses.times[-2:]] == [1, 3], "after growing delays"
+    assert [round(when - back) for when in refuses.times[-2:]] == [1, 3], "after growing delays"  # type: ignore[var-annotated]
     assert witness.heard == ["connected", "disconnected", "connected"]
 
 
 @pytest.mark.gen_test
-async def test_f26_one_is_not_answered(io_loop, device, witnessed):
+async def test_f26_one_is_not_answered(io_loop: VirtualTimeLoop, device: Any, witnessed: Any) -> None:
     """The others wait for it only where there are no message ids. It is tried again, on the same link."""
     client = witnessed(device.host, device.port, request_timeout=5, drain_timeout=None).client
     lost = client.subscribe(NAMES[0], strategy="event", type=int)
@@ -250,7 +274,7 @@ async def test_f26_one_is_not_answered(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f26_a_watcher_does_not_claim_to_be_synced(io_loop, device, witnessed):
+async def test_f26_a_watcher_does_not_claim_to_be_synced(io_loop: VirtualTimeLoop, device: Any, witnessed: Any) -> None:
     client = witnessed(device.host, device.port).client
     watcher = SensorWatcher(client)
     client.add_sensor_watcher(watcher)

@@ -1,15 +1,18 @@
 """F27 to F29: the process itself is in trouble: the loop held up, the clock set, nothing left to open."""
 
+from __future__ import annotations
+
 import errno
 import socket
 import time
+from typing import Any
 
 import pytest
-from fault_tools import LONGEST_DELAYS, ScriptedResolver, device_process, stall
+from faults.fault_tools import LONGEST_DELAYS, ScriptedResolver, device_process, stall
 from tornado import gen
 
 from katcp_tornado import ConnectTimeout, HandshakeTimeout, RequestTimeout, State, WaitTimeout, WatchdogTimeout
-from katcp_tornado.testing import Silent, Stall
+from katcp_tornado.testing import FakeDevice, Silent, Stall, VirtualTimeLoop
 
 DAY = 86400.0
 #: More than is read from a socket at a time, less than the kernel takes at once.
@@ -21,7 +24,9 @@ MUCH = b"#tick 1234567890\n" * 9000
 
 @pytest.mark.parametrize("before", [b"", MUCH], ids=["a line", "many lines"])
 @pytest.mark.gen_test
-async def test_f27_the_reply_is_there(io_loop, device, witnessed, before):
+async def test_f27_the_reply_is_there(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, before: Any
+) -> None:
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
     device.on_request("echo", Stall())
@@ -35,7 +40,7 @@ async def test_f27_the_reply_is_there(io_loop, device, witnessed, before):
 
 
 @pytest.mark.gen_test
-async def test_f27_the_reply_is_not_there(io_loop, device, witnessed):
+async def test_f27_the_reply_is_not_there(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
     device.on_request("echo", Stall(), Stall())
@@ -52,7 +57,9 @@ async def test_f27_the_reply_is_not_there(io_loop, device, witnessed):
 
 @pytest.mark.parametrize("before", [b"", MUCH], ids=["a line", "many lines"])
 @pytest.mark.gen_test
-async def test_f27_the_version_is_there(io_loop, device, witnessed, before):
+async def test_f27_the_version_is_there(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, before: Any
+) -> None:
     device.behaviour = Silent()
     witness = witnessed(device.host, device.port)
     await gen.sleep(1)
@@ -64,7 +71,7 @@ async def test_f27_the_version_is_there(io_loop, device, witnessed, before):
 
 
 @pytest.mark.gen_test
-async def test_f27_the_version_is_not_there(io_loop, device, witnessed):
+async def test_f27_the_version_is_not_there(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.script(Silent())
     witness = witnessed(device.host, device.port)
     await gen.sleep(1)
@@ -76,7 +83,7 @@ async def test_f27_the_version_is_not_there(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f27_tcp_is_there(io_loop, device, witnessed):
+async def test_f27_tcp_is_there(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     await gen.sleep(0)
     stall(io_loop, 60)
@@ -85,7 +92,7 @@ async def test_f27_tcp_is_there(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f27_life_is_there(io_loop, device, witnessed):
+async def test_f27_life_is_there(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     await witness.client.wait_connected()
     device.on_request("watchdog", Stall())
@@ -98,7 +105,7 @@ async def test_f27_life_is_there(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f27_nobody_could_answer(io_loop, device, witnessed):
+async def test_f27_nobody_could_answer(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     # The device, on the same loop, has been held up as well: silence of that kind is no sign of death.
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     await witness.client.wait_connected()
@@ -110,7 +117,7 @@ async def test_f27_nobody_could_answer(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f27_no_life_is_there(io_loop, device, witnessed):
+async def test_f27_no_life_is_there(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.script(Stall())
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     await gen.sleep(6)
@@ -122,7 +129,7 @@ async def test_f27_no_life_is_there(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f27_sleep_ends_once(io_loop, device, witnessed):
+async def test_f27_sleep_ends_once(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.stop()
     witness = witnessed(device.host, device.port)
     await gen.sleep(0.5)
@@ -135,7 +142,7 @@ async def test_f27_sleep_ends_once(io_loop, device, witnessed):
 @pytest.mark.slow
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_f27_held_up_for_real(io_loop, witnessed):
+async def test_f27_held_up_for_real(io_loop: VirtualTimeLoop, witnessed: Any) -> None:
     with device_process() as (_, port):
         witness = witnessed("127.0.0.1", port, watchdog=0.3, watchdog_timeout=0.3)
         client = witness.client
@@ -154,7 +161,7 @@ async def test_f27_held_up_for_real(io_loop, witnessed):
 
 @pytest.mark.parametrize("step", [-DAY, DAY, 0])
 @pytest.mark.gen_test
-async def test_f28_the_clock_is_set(io_loop, device, witnessed, step):
+async def test_f28_the_clock_is_set(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, step: Any) -> None:
     address = [(device.host, device.port)]
     error = socket.gaierror(socket.EAI_AGAIN, "try again")
     resolver = ScriptedResolver(error, None, address)
@@ -162,7 +169,7 @@ async def test_f28_the_clock_is_set(io_loop, device, witnessed, step):
     witness = witnessed("device.example", 7147, resolver=resolver, watchdog=100, watchdog_timeout=50)
     client = witness.client
 
-    async def step_in(state, after):
+    async def step_in(state: Any, after: Any) -> None:
         await gen.sleep(after)
         assert client.state is state
         io_loop.step_wall_clock(step)
@@ -209,7 +216,9 @@ async def test_f28_the_clock_is_set(io_loop, device, witnessed, step):
 
 @pytest.mark.parametrize("step", [-DAY, DAY])
 @pytest.mark.gen_test
-async def test_f28_a_short_link_is_no_stable_one(io_loop, device, witnessed, step):
+async def test_f28_a_short_link_is_no_stable_one(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, step: Any
+) -> None:
     witness = witnessed(device.host, device.port)
     for _ in range(3):
         await witness.client.wait_connected()
@@ -223,7 +232,9 @@ async def test_f28_a_short_link_is_no_stable_one(io_loop, device, witnessed, ste
 
 @pytest.mark.parametrize("step", [-DAY, DAY])
 @pytest.mark.gen_test
-async def test_f28_times_are_those_of_the_wall(io_loop, device, witnessed, step):
+async def test_f28_times_are_those_of_the_wall(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, step: Any
+) -> None:
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
     io_loop.step_wall_clock(step)
@@ -237,7 +248,9 @@ async def test_f28_times_are_those_of_the_wall(io_loop, device, witnessed, step)
 
 @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENOMEM])
 @pytest.mark.gen_test
-async def test_f29_no_buffers_or_ports(monkeypatch, device, witnessed, number):
+async def test_f29_no_buffers_or_ports(
+    monkeypatch: pytest.MonkeyPatch, device: FakeDevice, witnessed: Any, number: Any
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "connect_ex", lambda sock, address: number)
         witness = witnessed(device.host, device.port)
@@ -249,8 +262,8 @@ async def test_f29_no_buffers_or_ports(monkeypatch, device, witnessed, number):
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EAFNOSUPPORT])
 @pytest.mark.gen_test
-async def test_f29_no_socket(monkeypatch, device, witnessed, number):
-    def no_socket(*args, **kwargs):
+async def test_f29_no_socket(monkeypatch: pytest.MonkeyPatch, device: FakeDevice, witnessed: Any, number: Any) -> None:
+    def no_socket(*args: Any, **kwargs: Any) -> None:
         raise OSError(number, "no socket for you")
 
     with monkeypatch.context() as patch:
@@ -264,9 +277,11 @@ async def test_f29_no_socket(monkeypatch, device, witnessed, number):
 
 @pytest.mark.parametrize("method", ["setblocking", "setsockopt"])
 @pytest.mark.gen_test
-async def test_f29_a_socket_that_cannot_be_used(monkeypatch, device, witnessed, method):
+async def test_f29_a_socket_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, device: FakeDevice, witnessed: Any, method: str
+) -> None:
     # The socket exists by then: it must not stay behind (see the fixture that compares descriptors).
-    def broken(*args):
+    def broken(*args: Any) -> None:
         raise OSError(errno.ENOBUFS, "no buffers")
 
     with monkeypatch.context() as patch:
@@ -279,9 +294,11 @@ async def test_f29_a_socket_that_cannot_be_used(monkeypatch, device, witnessed, 
 
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.gen_test
-async def test_f29_the_loop_cannot_watch_one_more(monkeypatch, io_loop, device, witnessed, at_once):
+async def test_f29_the_loop_cannot_watch_one_more(
+    monkeypatch: pytest.MonkeyPatch, io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, at_once: bool
+) -> None:
     # epoll has a limit of its own. A socket that is connected at once is watched only when it is to be read.
-    def full(fd, *args):
+    def full(fd: Any, *args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -295,7 +312,7 @@ async def test_f29_the_loop_cannot_watch_one_more(monkeypatch, io_loop, device, 
 
 @pytest.mark.parametrize("kind", ["by address", "by name"])
 @pytest.mark.beside("process_descriptors.py")
-def test_f29_no_descriptors(findings, kind):
+def test_f29_no_descriptors(findings: Any, kind: str) -> None:
     found = findings[kind]
     assert found["errors"] == ["EMFILE"]
     assert found["recovered"] is True
@@ -304,22 +321,24 @@ def test_f29_no_descriptors(findings, kind):
 
 
 @pytest.mark.beside("process_descriptors.py")
-def test_f29_no_descriptor_is_lost(findings):
+def test_f29_no_descriptor_is_lost(findings: Any) -> None:
     assert findings["lost"] == []
 
 
 @pytest.mark.beside("process_network_down.py")
-def test_f29_no_ports(findings):
+def test_f29_no_ports(findings: Any) -> None:
     assert findings["ports"] == {"errors": ["EADDRNOTAVAIL"], "recovered": True}
 
 
 @pytest.mark.gen_test
-async def test_f29_one_address_without_a_socket(monkeypatch, device, witnessed):
+async def test_f29_one_address_without_a_socket(
+    monkeypatch: pytest.MonkeyPatch, device: FakeDevice, witnessed: Any
+) -> None:
     real = socket.socket
     refused = []
 
-    class Picky(real):
-        def __init__(self, family=-1, *args, **kwargs):
+    class Picky(real):  # type: ignore[misc, valid-type]
+        def __init__(self, family: int = -1, *args: Any, **kwargs: Any) -> None:
             if family == socket.AF_INET6:
                 refused.append(family)
                 raise OSError(errno.EAFNOSUPPORT, "no IPv6")

@@ -1,13 +1,17 @@
 """F30 to F33: what the application may do to a client at the wrong moment."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
 import logging
 import warnings
 import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from fault_tools import LONGEST, ScriptedResolver, Witness, blackhole, descriptors, syn_sent
+from faults.fault_tools import LONGEST, ScriptedResolver, Witness, blackhole, descriptors, syn_sent
 from tornado import gen
 from tornado.concurrent import Future
 from tornado.ioloop import IOLoop
@@ -16,27 +20,28 @@ from katcp_tornado import (
     Client,
     ClientClosed,
     KatcpError,
+    Message,
     NotConnected,
     RequestTimeout,
     State,
     WaitTimeout,
 )
-from katcp_tornado.testing import Behaviour, Drop, FakeDevice, Silent, Stall, VirtualTimeLoop
+from katcp_tornado.testing import Behaviour, Connection, Drop, FakeDevice, Silent, Stall, VirtualTimeLoop
 
 STATES = ["fresh", "CONNECTING", "SYN-SENT", "NEGOTIATING", "CONNECTED", "SLEEPING", "CLOSED"]
 
 
 @pytest.fixture(scope="module")
-def hole():
+def hole() -> Iterator[Any]:
     with blackhole() as sock:
         yield sock
 
 
 @pytest.fixture
-def bring(device, hole, witnessed):
+def bring(device: FakeDevice, hole: Any, witnessed: Callable[..., Witness]) -> Any:
     """``await bring(name)`` makes a client that is in one of `STATES`."""
 
-    async def bring(name, **options):
+    async def bring(name: Any, **options: Any) -> Any:
         if name == "CONNECTING":
             witness = witnessed("device.example", 7147, resolver=ScriptedResolver(None), **options)
         elif name == "SYN-SENT":
@@ -57,7 +62,7 @@ def bring(device, hole, witnessed):
     return bring
 
 
-def pending_of(client):
+def pending_of(client: Client) -> Any:
     """Everything of this client that can be waited for, by name."""
     return {
         "wait_connected": client.wait_connected(),
@@ -71,7 +76,7 @@ def pending_of(client):
     }
 
 
-def is_settled(pending, client):
+def is_settled(pending: Any, client: Client) -> None:
     """All of them have settled, as is right for a client that was closed."""
     assert [name for name, future in pending.items() if not future.done()] == []
     assert pending["wait_disconnected"].exception() is None
@@ -87,21 +92,21 @@ def is_settled(pending, client):
 KINDS = ["state", "connected", "disconnected", "failed_connect", "inform"]
 
 
-def add(client, kind, callback):
+def add(client: Client, kind: Any, callback: Any) -> None:
     if kind == "inform":
         client.add_inform_callback("tick", callback)
     else:
         getattr(client, f"add_{kind}_callback")(callback)
 
 
-def remove(client, kind, callback):
+def remove(client: Client, kind: Any, callback: Any) -> None:
     if kind == "inform":
         client.remove_inform_callback("tick", callback)
     else:
         getattr(client, f"remove_{kind}_callback")(callback)
 
 
-async def live(device, client):
+async def live(device: FakeDevice, client: Client) -> None:
     """A life in which every kind of callback is called: failed, connected, #tick, disconnected, connected."""
     await client.wait_connected()
     device.inform_all("tick")
@@ -115,18 +120,20 @@ async def live(device, client):
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, RecursionError])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.gen_test
-async def test_f30_callback_raises(device, witnessed, caplog, kind, error):
+async def test_f30_callback_raises(
+    device: FakeDevice, witnessed: Callable[..., Witness], caplog: pytest.LogCaptureFixture, kind: Any, error: Any
+) -> None:
     device.script(Drop())
     witness = witnessed(device.host, device.port)
     calls = []
 
-    def before(*args):
+    def before(*args: Any) -> None:
         calls.append("before")
 
-    def bad(*args):
+    def bad(*args: Any) -> None:
         raise error("on purpose")
 
-    def after(*args):
+    def after(*args: Any) -> None:
         calls.append("after")
 
     for callback in (before, bad, after):
@@ -136,18 +143,20 @@ async def test_f30_callback_raises(device, witnessed, caplog, kind, error):
     assert calls == ["before", "after"] * (len(calls) // 2) and calls
     records = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(records) == len(calls) // 2
-    assert all(record.name == "katcp_tornado" and record.exc_info[0] is error for record in records)
+    assert all(record.name == "katcp_tornado" and record.exc_info[0] is error for record in records)  # type: ignore[index]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.gen_test
-async def test_f30_callback_never_ends(device, witnessed, caplog, kind):
+async def test_f30_callback_never_ends(
+    device: FakeDevice, witnessed: Callable[..., Witness], caplog: pytest.LogCaptureFixture, kind: Any
+) -> None:
     device.script(Drop())
     witness = witnessed(device.host, device.port)
-    end = Future()
+    end: Any = Future()
     ended = []
 
-    async def endless(*args):
+    async def endless(*args: Any) -> None:
         await end
         ended.append(args)
 
@@ -164,39 +173,41 @@ async def test_f30_callback_never_ends(device, witnessed, caplog, kind):
 
 
 @pytest.mark.gen_test
-async def test_f30_coroutine_callback_raises(device, witnessed, caplog):
+async def test_f30_coroutine_callback_raises(
+    device: FakeDevice, witnessed: Callable[..., Witness], caplog: pytest.LogCaptureFixture
+) -> None:
     witness = witnessed(device.host, device.port)
 
-    async def bad():
+    async def bad() -> None:
         await gen.sleep(1)
         raise ValueError("on purpose")
 
     witness.client.add_connected_callback(bad)
     await gen.sleep(2)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.exc_info[0] is ValueError
+    assert record.exc_info[0] is ValueError  # type: ignore[index]
     assert witness.heard == ["connected"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.gen_test
-async def test_f30_callback_mutates_the_list(device, witnessed, kind):
+async def test_f30_callback_mutates_the_list(device: FakeDevice, witnessed: Callable[..., Witness], kind: Any) -> None:
     device.script(Drop())
     witness = witnessed(device.host, device.port)
     client = witness.client
     calls = []
 
-    def first(*args):
+    def first(*args: Any) -> None:
         calls.append("first")
         if len(calls) == 1:
             remove(client, kind, first)
             remove(client, kind, second)
             add(client, kind, third)
 
-    def second(*args):
+    def second(*args: Any) -> None:
         calls.append("second")
 
-    def third(*args):
+    def third(*args: Any) -> None:
         calls.append("third")
 
     add(client, kind, first)
@@ -214,14 +225,16 @@ async def test_f30_callback_mutates_the_list(device, witnessed, kind):
 
 
 @pytest.mark.gen_test
-async def test_f30_callbacks_steer(io_loop, device, witnessed):
+async def test_f30_callbacks_steer(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Callable[..., Witness]
+) -> None:
     # Ask at once, be impatient, start another client: all legal, from within.
     device.script(Drop())
     witness = witnessed(device.host, device.port)
     client = witness.client
-    replies, others = [], []
+    replies, others = [], []  # type: ignore[var-annotated]
 
-    def connected():
+    def connected() -> None:
         replies.append(client.request("echo", "x"))
         if not others:
             others.append(witnessed(device.host, device.port))
@@ -236,13 +249,13 @@ async def test_f30_callbacks_steer(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f30_one_order_for_all(device, witnessed):
+async def test_f30_one_order_for_all(device: FakeDevice, witnessed: Callable[..., Witness]) -> None:
     # A listener that moves the client on does not make another one hear things out of order.
     witness = witnessed(device.host, device.port)
     client = witness.client
     order = []
 
-    def hear(name):
+    def hear(name: Any) -> None:
         client.add_connected_callback(lambda: order.append((name, "connected")))
         client.add_disconnected_callback(lambda: order.append((name, "disconnected")))
 
@@ -260,7 +273,7 @@ async def test_f30_one_order_for_all(device, witnessed):
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.gen_test
-async def test_f31_close(io_loop, device, bring, state):
+async def test_f31_close(io_loop: VirtualTimeLoop, device: FakeDevice, bring: Any, state: Any) -> None:
     witness = await bring(state)
     client = witness.client
     pending = pending_of(client)
@@ -291,7 +304,9 @@ async def test_f31_close(io_loop, device, bring, state):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
 @pytest.mark.gen_test
-async def test_f31_close_says_what_was_sent(device, witnessed, protocol):
+async def test_f31_close_says_what_was_sent(
+    device: FakeDevice, witnessed: Callable[..., Witness], protocol: str
+) -> None:
     device.protocol = protocol
     client = witnessed(device.host, device.port).client
     later = client.request("echo", wait_connected=True)
@@ -327,22 +342,29 @@ PLACES = [
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
 @pytest.mark.parametrize(("place", "detail"), PLACES, ids=lambda value: str(value).replace("State.", ""))
 @pytest.mark.gen_test
-async def test_f31_close_within(io_loop, device, witnessed, place, detail, protocol):
+async def test_f31_close_within(
+    io_loop: VirtualTimeLoop,
+    device: FakeDevice,
+    witnessed: Callable[..., Witness],
+    place: Any,
+    detail: Any,
+    protocol: str,
+) -> None:
     device.protocol = protocol
     device.script(Drop())
     options = {}
     if place == "resolver":
         resolver = ScriptedResolver([(device.host, device.port)])
         resolve = resolver.resolve
-        resolver.resolve = lambda *args: (close(), resolve(*args))[1]
+        resolver.resolve = lambda *args: (close(), resolve(*args))[1]  # type: ignore[func-returns-value]
         options["resolver"] = resolver
     witness = witnessed("localhost" if place == "resolver" else device.host, device.port, **options)
     client = witness.client
-    closed = []
+    closed: list[Any] = []
     pending = {}
     order = []
 
-    def close(*args):
+    def close(*args: Any) -> None:
         if closed:
             return
         pending.update(pending_of(client))
@@ -351,7 +373,7 @@ async def test_f31_close_within(io_loop, device, witnessed, place, detail, proto
         assert client.state is State.CLOSED
         client.close()
 
-    def moved(old, new):
+    def moved(old: Any, new: Any) -> None:
         if new is detail:
             close()
 
@@ -372,7 +394,7 @@ async def test_f31_close_within(io_loop, device, witnessed, place, detail, proto
     for kind in ("connected", "disconnected", "failed_connect"):
         add(client, kind, lambda *_, kind=kind: order.append(kind))
 
-    def connected():
+    def connected() -> None:
         if place == "on_inform":
             client.request("help", on_inform=close)
         elif place == "predicate":
@@ -386,7 +408,7 @@ async def test_f31_close_within(io_loop, device, witnessed, place, detail, proto
     if place == "future of connect":
         client.close()
         future = Client.connect(device.host, device.port, backoff=LONGEST)
-        witness = Witness(future._client)
+        witness = Witness(future._client)  # type: ignore[arg-type]
         client = witness.client
         future.add_done_callback(close)
     else:
@@ -411,18 +433,20 @@ async def test_f31_close_within(io_loop, device, witnessed, place, detail, proto
 
 
 class _Early(Behaviour):
-    def greet(self, connection):
+    def greet(self, connection: Connection) -> None:
         connection.say(b"#early 1\n#early 2\n")
         super().greet(connection)
 
 
 @pytest.mark.gen_test
-async def test_f31_the_rest_of_the_chunk_is_not_looked_at(device, witnessed):
+async def test_f31_the_rest_of_the_chunk_is_not_looked_at(
+    device: FakeDevice, witnessed: Callable[..., Witness]
+) -> None:
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
     heard = []
 
-    def tick(message):
+    def tick(message: Message) -> None:
         heard.append(message.arguments)
         witness.client.close()
 
@@ -438,8 +462,8 @@ async def test_f31_the_rest_of_the_chunk_is_not_looked_at(device, witnessed):
 class Abandoned:
     """A loop of its own, a device and a client on it, brought to some state; then the loop is closed."""
 
-    def __init__(self, state):
-        self.errors = []
+    def __init__(self, state: Any) -> None:
+        self.errors: list[Any] = []
         self.loop = VirtualTimeLoop()
         self.loop.asyncio_loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self.device = FakeDevice()
@@ -448,7 +472,7 @@ class Abandoned:
         self.client = self.loop.run_sync(lambda: self._bring(state))
         assert self.client.state.name == {"fresh": "CONNECTING", "SYN-SENT": "CONNECTING"}.get(state, state)
 
-    async def _bring(self, state):
+    async def _bring(self, state: Any) -> Any:
         device = self.device
         host, port, options = device.host, device.port, {}
         if state == "CONNECTING":
@@ -465,17 +489,17 @@ class Abandoned:
             await gen.sleep(0.05)
         return client
 
-    def close_loop(self):
+    def close_loop(self) -> None:
         self.loop.close()
 
-    def clean_up(self, state):
+    def clean_up(self, state: Any) -> None:
         if state == "SYN-SENT":
             self.hole.__exit__(None, None, None)
         self.device.close()
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_f32_close_after_the_loop(state):
+def test_f32_close_after_the_loop(state: Any) -> None:
     scene = Abandoned(state)
     client = scene.client
     pending = pending_of(client)
@@ -495,7 +519,7 @@ def test_f32_close_after_the_loop(state):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_f32_collected_after_the_loop(state):
+def test_f32_collected_after_the_loop(state: Any) -> None:
     scene = Abandoned(state)
     scene.device.close()
     scene.close_loop()
@@ -512,7 +536,7 @@ def test_f32_collected_after_the_loop(state):
 
 @pytest.mark.parametrize("state", [state for state in STATES if state != "CLOSED"])
 @pytest.mark.gen_test
-async def test_f32_collected(io_loop, device, hole, state):
+async def test_f32_collected(io_loop: VirtualTimeLoop, device: FakeDevice, hole: Any, state: Any) -> None:
     options, address = {}, (device.host, device.port)
     if state == "CONNECTING":
         address, options = ("device.example", 7147), {"resolver": ScriptedResolver(None)}
@@ -544,14 +568,14 @@ async def test_f32_collected(io_loop, device, hole, state):
 
 
 @pytest.mark.gen_test
-async def test_f32_collected_with_its_callbacks(device):
+async def test_f32_collected_with_its_callbacks(device: FakeDevice) -> None:
     # A callback that holds the client, as a bound method of the application does.
     class Application:
-        def __init__(self):
+        def __init__(self) -> None:
             self.client = Client(device.host, device.port, auto_reconnect=False)
             self.client.add_connected_callback(self.connected)
 
-        def connected(self):
+        def connected(self) -> None:
             pass
 
     application = Application()
@@ -568,13 +592,13 @@ async def test_f32_collected_with_its_callbacks(device):
 # F33
 
 
-async def cancel_future(future):
+async def cancel_future(future: Any) -> None:
     future.cancel()
     await gen.sleep(0)
 
 
-async def cancel_task(future):
-    async def wait():
+async def cancel_task(future: Any) -> None:
+    async def wait() -> None:
         await future
 
     task = asyncio.ensure_future(wait())
@@ -584,14 +608,14 @@ async def cancel_task(future):
         await task
 
 
-async def wait_for(future):
+async def wait_for(future: Any) -> None:
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(future, 0.1)
 
 
-async def with_timeout(future):
+async def with_timeout(future: Any) -> None:
     # Does not cancel: the Future is forgotten, and may fail later without anybody looking.
-    with pytest.raises(gen.TimeoutError):
+    with pytest.raises(gen.TimeoutError):  # type: ignore[attr-defined]
         await gen.with_timeout(IOLoop.current().time() + 0.1, future, quiet_exceptions=KatcpError)
 
 
@@ -602,7 +626,9 @@ gives_up = pytest.mark.parametrize("give_up", GIVE_UP, ids=lambda function: func
 @gives_up
 @pytest.mark.parametrize("state", ["fresh", "CONNECTING", "SYN-SENT", "NEGOTIATING", "SLEEPING"])
 @pytest.mark.gen_test
-async def test_f33_wait_connected(io_loop, device, bring, state, give_up):
+async def test_f33_wait_connected(
+    io_loop: VirtualTimeLoop, device: FakeDevice, bring: Any, state: str, give_up: Any
+) -> None:
     witness = await bring(state, connect_timeout=2, handshake_timeout=2)
     client = witness.client
     device.behaviour = Drop()  # so that it stays unconnected
@@ -628,7 +654,9 @@ async def test_f33_wait_connected(io_loop, device, bring, state, give_up):
 @gives_up
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
 @pytest.mark.gen_test
-async def test_f33_request_in_flight(device, witnessed, give_up, protocol):
+async def test_f33_request_in_flight(
+    device: FakeDevice, witnessed: Callable[..., Witness], give_up: Any, protocol: str
+) -> None:
     device.protocol = protocol
     client = witnessed(device.host, device.port).client
     await client.wait_connected()
@@ -646,13 +674,13 @@ async def test_f33_request_in_flight(device, witnessed, give_up, protocol):
     assert device.count("sleep") == 2
     stats = client.stats
     assert stats.unmatched_replies == (give_up is not with_timeout)
-    assert len(list(client._link.session.pending())) == 0
+    assert len(list(client._link.session.pending())) == 0  # type: ignore[union-attr]
     assert client.is_connected
 
 
 @gives_up
 @pytest.mark.gen_test
-async def test_f33_request_in_a_queue(device, witnessed, give_up):
+async def test_f33_request_in_a_queue(device: FakeDevice, witnessed: Callable[..., Witness], give_up: Any) -> None:
     device.protocol = "5.0-M"
     client = witnessed(device.host, device.port).client
     await client.wait_connected()
@@ -666,7 +694,9 @@ async def test_f33_request_in_a_queue(device, witnessed, give_up):
 
 @gives_up
 @pytest.mark.gen_test
-async def test_f33_request_that_waits_for_a_connection(device, witnessed, give_up):
+async def test_f33_request_that_waits_for_a_connection(
+    device: FakeDevice, witnessed: Callable[..., Witness], give_up: Any
+) -> None:
     device.behaviour = Silent()
     client = witnessed(device.host, device.port, handshake_timeout=1).client
     first = client.request("echo", "1", wait_connected=True)
@@ -680,7 +710,7 @@ async def test_f33_request_that_waits_for_a_connection(device, witnessed, give_u
 @gives_up
 @pytest.mark.parametrize("state", ["CONNECTING", "SYN-SENT", "NEGOTIATING", "SLEEPING"])
 @pytest.mark.gen_test
-async def test_f33_connect(io_loop, device, hole, state, give_up):
+async def test_f33_connect(io_loop: VirtualTimeLoop, device: FakeDevice, hole: Any, state: str, give_up: Any) -> None:
     options, address = {}, (device.host, device.port)
     if state == "CONNECTING":
         address, options = ("device.example", 7147), {"resolver": ScriptedResolver(None)}
@@ -691,14 +721,14 @@ async def test_f33_connect(io_loop, device, hole, state, give_up):
     future = Client.connect(*address, backoff=LONGEST, **options)
     await gen.sleep(0.05)
     client = future._client
-    assert client.state.name == {"SYN-SENT": "CONNECTING"}.get(state, state)
+    assert client.state.name == {"SYN-SENT": "CONNECTING"}.get(state, state)  # type: ignore[union-attr]
     await give_up(future)
     if give_up is with_timeout:
-        assert client.state is not State.CLOSED
+        assert client.state is not State.CLOSED  # type: ignore[union-attr]
         future.cancel()
-    assert client.state is State.CLOSED
+    assert client.state is State.CLOSED  # type: ignore[union-attr]
     now = io_loop.now
-    await client.wait_closed()
+    await client.wait_closed()  # type: ignore[union-attr]
     await io_loop.idle()
     assert io_loop.now == now
     assert device.connections == []
@@ -707,45 +737,45 @@ async def test_f33_connect(io_loop, device, hole, state, give_up):
 
 @gives_up
 @pytest.mark.gen_test
-async def test_f33_connect_before_it_begins(io_loop, device, give_up):
+async def test_f33_connect_before_it_begins(io_loop: VirtualTimeLoop, device: FakeDevice, give_up: Any) -> None:
     device.behaviour = Silent()
     future = Client.connect(device.host, device.port)
     client = future._client
     await give_up(future)
     future.cancel()
-    await client.wait_closed()
-    assert client.state is State.CLOSED
+    await client.wait_closed()  # type: ignore[union-attr]
+    assert client.state is State.CLOSED  # type: ignore[union-attr]
     await io_loop.idle()
     assert device.connections == []
 
 
 @pytest.mark.gen_test
-async def test_f33_connect_runs_out_of_time(io_loop, device):
+async def test_f33_connect_runs_out_of_time(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     device.behaviour = Silent()
     future = Client.connect(device.host, device.port, timeout=3)
     client = future._client
     with pytest.raises(WaitTimeout):
         await future
-    assert client.state is State.CLOSED
-    await client.wait_closed()
+    assert client.state is State.CLOSED  # type: ignore[union-attr]
+    await client.wait_closed()  # type: ignore[union-attr]
     await io_loop.idle()
     assert device.connections == []
 
 
 @pytest.mark.gen_test
-async def test_f33_all_at_once(device, witnessed):
+async def test_f33_all_at_once(device: FakeDevice, witnessed: Callable[..., Witness]) -> None:
     # 100 who wait, every other one cancelled, each from within the callback of the one before it.
     client = witnessed(device.host, device.port).client
     waiters = [client.wait_connected() for _ in range(100)]
     for one, other in zip(waiters[::2], waiters[1::2]):
-        one.add_done_callback(lambda _, other=other: other.cancel())
+        one.add_done_callback(lambda _, other=other: other.cancel())  # type: ignore[misc]
     await gen.sleep(1)
     assert all(waiter.done() for waiter in waiters)
     assert not any(waiter.cancelled() for waiter in waiters[::2])
 
 
 @pytest.mark.gen_test
-async def test_f33_too_late_to_cancel(device, witnessed):
+async def test_f33_too_late_to_cancel(device: FakeDevice, witnessed: Callable[..., Witness]) -> None:
     client = witnessed(device.host, device.port).client
     await client.wait_connected()
     request = client.request("echo", "x")
@@ -761,7 +791,7 @@ async def test_f33_too_late_to_cancel(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f33_a_deadline_is_no_cancellation(device, witnessed):
+async def test_f33_a_deadline_is_no_cancellation(device: FakeDevice, witnessed: Callable[..., Witness]) -> None:
     device.on_request("sleep", Stall())
     client = witnessed(device.host, device.port).client
     await client.wait_connected()

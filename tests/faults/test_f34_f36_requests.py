@@ -1,18 +1,25 @@
 """F34 to F36: what becomes of requests, and of what comes too late."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
-from fault_tools import ScriptedResolver
+from faults.fault_tools import ScriptedResolver
 from tornado import gen
 
 from katcp_tornado import ConnectionLost, DrainTimeout, NotConnected, RequestTimeout, State
-from katcp_tornado.testing import Behaviour, Delay, Drop, Raw, Silent, Stall
+from katcp_tornado.testing import Behaviour, Delay, Drop, FakeDevice, Raw, Silent, Stall, VirtualTimeLoop
 
 # F34
 
 
 @pytest.mark.parametrize("method", ["request", "request_raw"])
 @pytest.mark.gen_test
-async def test_f34_request_while_down(io_loop, device, witnessed, method):
+async def test_f34_request_while_down(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, method: str
+) -> None:
     device.stop()
     client = witnessed(device.host, device.port).client
     for cause in (type(None), ConnectionRefusedError):
@@ -30,7 +37,7 @@ async def test_f34_request_while_down(io_loop, device, witnessed, method):
 
 
 @pytest.mark.gen_test
-async def test_f34_request_before_the_version(device, witnessed):
+async def test_f34_request_before_the_version(device: FakeDevice, witnessed: Any) -> None:
     device.behaviour = Silent()
     client = witnessed(device.host, device.port).client
     await gen.sleep(1)
@@ -40,7 +47,7 @@ async def test_f34_request_before_the_version(device, witnessed):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_f34_lost_in_flight(io_loop, device, witnessed, protocol):
+async def test_f34_lost_in_flight(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, protocol: str) -> None:
     device.protocol = protocol
     witness = witnessed(device.host, device.port)
     client = witness.client
@@ -51,7 +58,7 @@ async def test_f34_lost_in_flight(io_loop, device, witnessed, protocol):
     settled = []
     for request in requests:
         request.add_done_callback(lambda request: settled.append((io_loop.now, request)))
-    client.add_disconnected_callback(lambda: settled.append([request.done() for request in requests]))
+    client.add_disconnected_callback(lambda: settled.append([request.done() for request in requests]))  # type: ignore[arg-type]
     await device.wait(lambda d: d.count("sleep"))
     device.kill()
     await client.wait_disconnected()
@@ -70,7 +77,7 @@ async def test_f34_lost_in_flight(io_loop, device, witnessed, protocol):
 
 
 @pytest.mark.gen_test
-async def test_f34_waits_for_one_connection_only(device, witnessed):
+async def test_f34_waits_for_one_connection_only(device: FakeDevice, witnessed: Any) -> None:
     device.stop()
     client = witnessed(device.host, device.port).client
     request = client.request("sleep", 1000, wait_connected=True)
@@ -88,7 +95,9 @@ async def test_f34_waits_for_one_connection_only(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f34_its_deadline_counts_while_it_waits(io_loop, device, witnessed):
+async def test_f34_its_deadline_counts_while_it_waits(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any
+) -> None:
     device.stop()
     client = witnessed(device.host, device.port).client
     with pytest.raises(RequestTimeout) as caught:
@@ -102,7 +111,7 @@ async def test_f34_its_deadline_counts_while_it_waits(io_loop, device, witnessed
 
 @pytest.mark.parametrize("protocol", ["5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_f35_late_reply(io_loop, device, witnessed, protocol):
+async def test_f35_late_reply(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, protocol: str) -> None:
     device.protocol = protocol
     client = witnessed(device.host, device.port).client
     await client.wait_connected()
@@ -120,7 +129,7 @@ async def test_f35_late_reply(io_loop, device, witnessed, protocol):
 
 
 @pytest.mark.gen_test
-async def test_f35_late_informs(io_loop, device, witnessed):
+async def test_f35_late_informs(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.protocol = "5.0-M"
     client = witnessed(device.host, device.port).client
     await client.wait_connected()
@@ -138,7 +147,9 @@ async def test_f35_late_informs(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f35_the_reply_never_comes(io_loop, device, witnessed, record_property):
+async def test_f35_the_reply_never_comes(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, record_property: Callable[[str, object], None]
+) -> None:
     device.protocol = "5.0-M"
     witness = witnessed(device.host, device.port, drain_timeout=7)
     client = witness.client
@@ -151,7 +162,7 @@ async def test_f35_the_reply_never_comes(io_loop, device, witnessed, record_prop
     with pytest.raises(RequestTimeout) as caught:
         await third
     assert caught.value.sent is False
-    with pytest.raises(ConnectionLost) as caught:
+    with pytest.raises(ConnectionLost) as caught:  # type: ignore[assignment]
         await second
     assert caught.value.sent is False
     assert isinstance(client.last_exc, DrainTimeout)
@@ -163,7 +174,7 @@ async def test_f35_the_reply_never_comes(io_loop, device, witnessed, record_prop
 
 
 @pytest.mark.gen_test
-async def test_f35_with_ids_nobody_waits(io_loop, device, witnessed):
+async def test_f35_with_ids_nobody_waits(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     client = witnessed(device.host, device.port).client
     await client.wait_connected()
     device.on_request("echo", Delay(5))
@@ -181,7 +192,9 @@ async def test_f35_with_ids_nobody_waits(io_loop, device, witnessed):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
 @pytest.mark.gen_test
-async def test_f36_reply_to_the_connection_before(io_loop, device, witnessed, protocol):
+async def test_f36_reply_to_the_connection_before(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, protocol: str
+) -> None:
     device.protocol = protocol
     client = witnessed(device.host, device.port).client
     await client.wait_connected()
@@ -202,7 +215,7 @@ async def test_f36_reply_to_the_connection_before(io_loop, device, witnessed, pr
 
 
 @pytest.mark.gen_test
-async def test_f36_deadline_of_the_connection_before(device, witnessed):
+async def test_f36_deadline_of_the_connection_before(device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port)
     client = witness.client
     await client.wait_connected()
@@ -221,7 +234,7 @@ async def test_f36_deadline_of_the_connection_before(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f36_timers_of_the_attempt_before(device, witnessed):
+async def test_f36_timers_of_the_attempt_before(device: FakeDevice, witnessed: Any) -> None:
     # The handshake deadline (10 s), and that of half a v4 greeting (1 s), die with their connection.
     device.script(Raw(b"#version x\n"), Silent(), Silent())
     witness = witnessed(device.host, device.port)
@@ -241,7 +254,9 @@ async def test_f36_timers_of_the_attempt_before(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f36_watchdog_of_the_connection_before(io_loop, device, witnessed):
+async def test_f36_watchdog_of_the_connection_before(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any
+) -> None:
     witness = witnessed(device.host, device.port, watchdog=5, watchdog_timeout=2)
     await witness.client.wait_connected()
     for connection in device.connections:
@@ -259,7 +274,7 @@ async def test_f36_watchdog_of_the_connection_before(io_loop, device, witnessed)
 
 
 @pytest.mark.gen_test
-async def test_f36_drain_of_the_connection_before(device, witnessed):
+async def test_f36_drain_of_the_connection_before(device: FakeDevice, witnessed: Any) -> None:
     device.protocol = "5.0-M"
     witness = witnessed(device.host, device.port, drain_timeout=5)
     client = witness.client
@@ -275,12 +290,12 @@ async def test_f36_drain_of_the_connection_before(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f36_look_up_of_the_attempt_before(device, witnessed):
+async def test_f36_look_up_of_the_attempt_before(device: FakeDevice, witnessed: Any) -> None:
     # An answer that comes after its deadline, although it was cancelled.
     resolver = ScriptedResolver(None, [(device.host, device.port)])
     real, late = resolver.resolve, []
 
-    async def resolve(*args):
+    async def resolve(*args: Any) -> Any:
         try:
             return await real(*args)
         except BaseException:  # it does not let itself be cancelled
@@ -296,12 +311,12 @@ async def test_f36_look_up_of_the_attempt_before(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f36_callback_of_the_connection_before(device, witnessed):
+async def test_f36_callback_of_the_connection_before(device: FakeDevice, witnessed: Any) -> None:
     # A coroutine callback that goes on when its connection has long gone acts on the one that is there now.
     client = witnessed(device.host, device.port).client
     outcomes = []
 
-    async def connected():
+    async def connected() -> None:
         generation = client.stats.generation
         await gen.sleep(0.5)
         outcomes.append((generation == client.stats.generation, client.is_connected))
@@ -314,7 +329,7 @@ async def test_f36_callback_of_the_connection_before(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f36_stale_end_of_file(io_loop, device, witnessed):
+async def test_f36_stale_end_of_file(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     # close() and the end of file of the same link, in one turn, in both orders.
     for first in ("client", "device"):
         device.script()
@@ -331,7 +346,7 @@ async def test_f36_stale_end_of_file(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f36_drop_is_no_failure_of_the_next(device, witnessed):
+async def test_f36_drop_is_no_failure_of_the_next(device: FakeDevice, witnessed: Any) -> None:
     device.script(Drop(), Drop(after_version=True))
     witness = witnessed(device.host, device.port)
     await gen.sleep(100)

@@ -1,13 +1,17 @@
 """F37 to F40: one attempt only, bad networks, two connections, and impatience."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import select
 import socket
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from fault_tools import ScriptedResolver, blackhole, syn_sent
+from faults.fault_tools import ScriptedResolver, blackhole, syn_sent
 from tornado import gen
 
 from katcp_tornado import (
@@ -28,11 +32,13 @@ from katcp_tornado.testing import (
     Drip,
     Drop,
     EndlessLine,
+    FakeDevice,
     Partial,
     Raw,
     Reset,
     Silent,
     Stall,
+    VirtualTimeLoop,
 )
 
 # F37
@@ -64,7 +70,7 @@ ONE_LINK = {
 }
 
 
-async def it_is_over(io_loop, device, witness, error):
+async def it_is_over(io_loop: VirtualTimeLoop, device: FakeDevice, witness: Any, error: Any) -> None:
     """One attempt was made, and there will be no other."""
     client = witness.client
     assert client.state is State.CLOSED
@@ -88,7 +94,9 @@ async def it_is_over(io_loop, device, witness, error):
 
 @pytest.mark.parametrize("fault", ONE_ATTEMPT)
 @pytest.mark.gen_test
-async def test_f37_one_attempt(io_loop, device, witnessed, monkeypatch, fault):
+async def test_f37_one_attempt(
+    io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, monkeypatch: pytest.MonkeyPatch, fault: Any
+) -> None:
     behaviour, options, error, within = ONE_ATTEMPT[fault]
     host, port = device.host, device.port
     with contextlib.ExitStack() as stack:
@@ -100,7 +108,7 @@ async def test_f37_one_attempt(io_loop, device, witnessed, monkeypatch, fault):
             patch = stack.enter_context(monkeypatch.context())
             patch.setattr(socket.socket, "connect_ex", lambda sock, address: errno.ENETUNREACH)
         else:
-            device.behaviour = behaviour
+            device.behaviour = behaviour  # type: ignore[assignment]
         witness = witnessed(host, port, auto_reconnect=False, **options)
         waiting = witness.client.request("echo", wait_connected=True, timeout=100)
         with pytest.raises(error):
@@ -115,7 +123,7 @@ async def test_f37_one_attempt(io_loop, device, witnessed, monkeypatch, fault):
 
 @pytest.mark.parametrize("fault", ONE_LINK)
 @pytest.mark.gen_test
-async def test_f37_one_link(io_loop, device, witnessed, fault):
+async def test_f37_one_link(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, fault: Any) -> None:
     behaviour, options, error, within = ONE_LINK[fault]
     if behaviour is not None:
         device.behaviour = behaviour
@@ -130,7 +138,7 @@ async def test_f37_one_link(io_loop, device, witnessed, fault):
 
 
 @pytest.mark.gen_test
-async def test_f37_it_works(device, witnessed):
+async def test_f37_it_works(device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port, auto_reconnect=False)
     assert (await witness.client.request("echo", "x", wait_connected=True)).arguments == [b"x"]
     assert witness.client.auto_reconnect is False
@@ -142,7 +150,7 @@ async def test_f37_it_works(device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f38_latency(io_loop, device, witnessed, relay):
+async def test_f38_latency(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, relay: Any) -> None:
     link = relay(latency=0.5)
     client = witnessed("127.0.0.1", link.port, watchdog=2, watchdog_timeout=2).client
     await client.wait_connected()
@@ -158,7 +166,7 @@ async def test_f38_latency(io_loop, device, witnessed, relay):
 
 
 @pytest.mark.gen_test
-async def test_f38_bandwidth(io_loop, device, witnessed, relay):
+async def test_f38_bandwidth(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, relay: Any) -> None:
     link = relay(bandwidth=1000, slice=100)
     witness = witnessed("127.0.0.1", link.port, watchdog=2, watchdog_timeout=1)
     client = witness.client
@@ -171,7 +179,7 @@ async def test_f38_bandwidth(io_loop, device, witnessed, relay):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_f38_single_bytes(device, witnessed, relay, protocol):
+async def test_f38_single_bytes(device: FakeDevice, witnessed: Any, relay: Any, protocol: str) -> None:
     device.protocol = protocol
     link = relay(slice=1)
     witness = witnessed("127.0.0.1", link.port)
@@ -191,7 +199,7 @@ async def test_f38_single_bytes(device, witnessed, relay, protocol):
 
 
 @pytest.mark.gen_test
-async def test_f38_all_of_it(io_loop, device, witnessed, relay):
+async def test_f38_all_of_it(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any, relay: Any) -> None:
     link = relay(latency=0.5, bandwidth=1000, slice=1)
     witness = witnessed("127.0.0.1", link.port)
     _, informs = await witness.client.request("help", wait_connected=True)
@@ -201,7 +209,7 @@ async def test_f38_all_of_it(io_loop, device, witnessed, relay):
 
 
 @pytest.mark.gen_test
-async def test_f38_too_slow_a_line_is_a_hung_device(device, witnessed, relay):
+async def test_f38_too_slow_a_line_is_a_hung_device(device: FakeDevice, witnessed: Any, relay: Any) -> None:
     link = relay(latency=11)
     witness = witnessed("127.0.0.1", link.port)
     await gen.sleep(10.5)
@@ -212,7 +220,9 @@ async def test_f38_too_slow_a_line_is_a_hung_device(device, witnessed, relay):
 
 
 @pytest.mark.gen_test
-async def test_f39_the_nat_forgets(device, witnessed, relay, record_property):
+async def test_f39_the_nat_forgets(
+    device: FakeDevice, witnessed: Any, relay: Any, record_property: Callable[[str, object], None]
+) -> None:
     link = relay()
     witness = witnessed("127.0.0.1", link.port, watchdog=5, watchdog_timeout=5)
     client = witness.client
@@ -220,7 +230,7 @@ async def test_f39_the_nat_forgets(device, witnessed, relay, record_property):
         await client.wait_connected()
         lost = client.io_loop.now
         request = client.request("sleep", 1000, timeout=3)
-        await device.wait(lambda d, count=count: d.count("sleep") == count)
+        await device.wait(lambda d, count=count: d.count("sleep") == count)  # type: ignore[misc]
         link.forget()
         await client.wait_disconnected()
         record_property("detected_after", client.io_loop.now - lost)
@@ -242,7 +252,7 @@ async def test_f39_the_nat_forgets(device, witnessed, relay, record_property):
 @pytest.mark.slow  # the system sends its SYN again after a second
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_f39_two_addresses_answer_at_once(witnessed):
+async def test_f39_two_addresses_answer_at_once(witnessed: Any) -> None:
     # The loop is held up until TCP is up to both of the two addresses: one is used, the other one closed.
     with blackhole("127.0.0.2") as one, blackhole("127.0.0.3") as two:
         holes = (one, two)
@@ -253,7 +263,7 @@ async def test_f39_two_addresses_answer_at_once(witnessed):
         with contextlib.ExitStack() as stack:
             accepted = []
 
-            def accept_all():
+            def accept_all() -> None:
                 for hole in holes:
                     while select.select([hole], [], [], 0)[0]:
                         accepted.append(stack.enter_context(hole.accept()[0]))
@@ -285,7 +295,7 @@ async def test_f39_two_addresses_answer_at_once(witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f39_one_client_at_a_time(io_loop, device, witnessed):
+async def test_f39_one_client_at_a_time(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     # A device for a single client throws out the old one: two clients must not storm it.
     device.protocol = "5.0"
     witnesses = [witnessed(device.host, device.port, backoff=Backoff()) for _ in range(2)]
@@ -301,7 +311,7 @@ async def test_f39_one_client_at_a_time(io_loop, device, witnessed):
 
 @pytest.mark.parametrize("state", ["fresh", "CONNECTING", "NEGOTIATING", "CONNECTED", "CLOSED"])
 @pytest.mark.gen_test
-async def test_f40_retry_now_does_nothing(device, witnessed, state):
+async def test_f40_retry_now_does_nothing(device: FakeDevice, witnessed: Any, state: str) -> None:
     options, address = {}, (device.host, device.port)
     if state == "CONNECTING":
         address, options = ("device.example", 7147), {"resolver": ScriptedResolver(None)}
@@ -324,7 +334,7 @@ async def test_f40_retry_now_does_nothing(device, witnessed, state):
 
 
 @pytest.mark.gen_test
-async def test_f40_retry_now_ends_the_sleep(io_loop, device, witnessed):
+async def test_f40_retry_now_ends_the_sleep(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.stop()
     witness = witnessed(device.host, device.port)
     client = witness.client
@@ -343,7 +353,7 @@ async def test_f40_retry_now_ends_the_sleep(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f40_retry_now_all_the_time(io_loop, device, witnessed):
+async def test_f40_retry_now_all_the_time(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     device.stop()
     witness = witnessed(device.host, device.port)
     client = witness.client
@@ -355,14 +365,14 @@ async def test_f40_retry_now_all_the_time(io_loop, device, witnessed):
     distances = [later - earlier for earlier, later in zip(witness.attempts, witness.attempts[1:])]
     assert min(distances) >= 0.1 - 1e-9, "attempts keep the least distance"
     assert max(distances) <= 0.11
-    timers = [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()]
+    timers = [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
     assert len(timers) <= 3
     device.start()
     await client.wait_connected()
 
 
 @pytest.mark.gen_test
-async def test_f40_retry_now_never_makes_it_later(io_loop, device, witnessed):
+async def test_f40_retry_now_never_makes_it_later(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     # The sleep would have been shorter than the backoff's minimum, because its ceiling is.
     device.stop()
     witness = witnessed(device.host, device.port, backoff=Backoff(first=0.05, maximum=0.05, minimum=0.1))
@@ -374,7 +384,7 @@ async def test_f40_retry_now_never_makes_it_later(io_loop, device, witnessed):
 
 
 @pytest.mark.gen_test
-async def test_f40_retry_now_after_a_loss(io_loop, device, witnessed):
+async def test_f40_retry_now_after_a_loss(io_loop: VirtualTimeLoop, device: FakeDevice, witnessed: Any) -> None:
     witness = witnessed(device.host, device.port)
     await witness.client.wait_connected()
     await gen.sleep(1)

@@ -126,7 +126,7 @@ async def test_f41_a_sensor_that_was_replaced_is_sampled_again(device: FakeDevic
     await gen.sleep(1)
     assert sampled(device)[name] == "auto"
     assert watcher.updates == [name] and watcher.sensors[name].reading is not None
-    assert watcher.sensors[name].reading.value == 1007
+    assert watcher.sensors[name].reading.value == 1007  # type: ignore[union-attr]
 
 
 @pytest.mark.gen_test

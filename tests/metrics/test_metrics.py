@@ -122,7 +122,7 @@ async def test_nothing_that_is_not_current(io_loop: IOLoop, device: FakeDevice, 
     found = scrape(collector)
     assert found[key("katcp_sensor_value", sensor="x")] == 2.5
     assert found[key("katcp_sensor_status", sensor="x", status="nominal")] == 1
-    assert found[key("katcp_sensor_timestamp_seconds", sensor="x")] == float(watcher.sensors["x"].reading.timestamp)
+    assert found[key("katcp_sensor_timestamp_seconds", sensor="x")] == float(watcher.sensors["x"].reading.timestamp)  # type: ignore[union-attr]
     info = key("katcp_sensor_info", sensor="x", type="float", units="V", description='a "text"\nof two lines')
     assert found[info] == 1
 
@@ -178,7 +178,7 @@ async def test_metrics_of_their_own(io_loop: IOLoop, device: FakeDevice, connect
     device.set_sensor("delay", 7.0)
     await watcher.wait("delay", 7.0, timeout=10)
     reading = watcher.sensors["delay"].reading
-    device.inform_all("sensor-status", reading.timestamp, 1, "delay", "nominal", 7.0)  # delivered twice
+    device.inform_all("sensor-status", reading.timestamp, 1, "delay", "nominal", 7.0)  # type: ignore[union-attr]  # delivered twice
     await client.request("watchdog")  # and read by now
     found = scrape(collector)
     assert [found[key("p_delay_bucket", le=bound)] for bound in ("0.5", "2.0", "+Inf")] == [2, 3, 4]
@@ -231,7 +231,7 @@ async def test_the_handler(io_loop: IOLoop, device: FakeDevice, connect: Connect
         accept = {"Accept": "application/openmetrics-text; version=1.0.0", "Accept-Encoding": "gzip"}
         reply = await http.fetch(url, headers=accept, decompress_response=False)
         assert reply.headers["Content-Encoding"] == "gzip"
-        families = {family.name for family in parse_openmetrics(gzip.decompress(reply.body).decode())}
+        families = {family.name for family in parse_openmetrics(gzip.decompress(reply.body).decode())}  # type: ignore[no-untyped-call]
         assert {"katcp_client_requests", "katcp_sensor", "katcp_sensor_value"} <= families
 
         one = await http.fetch(url + "?name[]=katcp_client_connected")

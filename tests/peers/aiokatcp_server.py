@@ -6,6 +6,8 @@ It listens on 127.0.0.1; with 0 for PORT it chooses one. It writes a line that e
 stops on SIGTERM, and needs `pip install aiokatcp` but nothing of this library.
 """
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import enum
@@ -16,9 +18,10 @@ import signal
 import socket
 import struct
 import time
+from typing import Any
 
 import aiokatcp
-from aiokatcp import Address, DeviceServer, FailReply, Message, Sensor, Timestamp
+from aiokatcp import Address, DeviceServer, FailReply, Message, Sensor, Timestamp  # type: ignore[attr-defined]
 
 
 class Mode(enum.Enum):
@@ -46,7 +49,7 @@ class PeerServer(DeviceServer):
     VERSION = "aiokatcp-peer-1.0"
     BUILD_STATE = "aiokatcp-peer-1.0.0-test"
 
-    def __init__(self, host, port, rate=1.0, many=0, **kw):
+    def __init__(self, host: Any, port: Any, rate: float = 1.0, many: int = 0, **kw: Any) -> None:
         super().__init__(host, port, **kw)
         status = Sensor.Status
         ip4, ip6 = (Address(ipaddress.ip_address(ip), 7147) for ip in ("127.0.0.1", "::1"))
@@ -76,7 +79,7 @@ class PeerServer(DeviceServer):
         self._rate_changed = asyncio.Event()
         self._released = asyncio.Event()
 
-    async def run_ticker(self):
+    async def run_ticker(self) -> None:
         while True:
             if self.rate <= 0:
                 self._rate_changed.clear()
@@ -89,84 +92,84 @@ class PeerServer(DeviceServer):
                 pass
             self.tick()
 
-    def tick(self):
+    def tick(self) -> None:
         value = self.sensors["ticker"].value + 1
         self.sensors["ticker"].value = value
         self.sensors["ticker-float"].value = value / 4.0
 
-    async def request_echo(self, ctx, *args: bytes) -> tuple:
+    async def request_echo(self, ctx: Any, *args: bytes) -> tuple[Any, ...]:
         """Return the arguments: ?echo [arg ...]"""
         return tuple(args)
 
-    async def request_mid(self, ctx) -> bytes:
+    async def request_mid(self, ctx: Any) -> bytes:
         """Reply with the id of the request"""
         return b"" if ctx.req.mid is None else b"%d" % ctx.req.mid
 
-    async def request_add(self, ctx, a: float, b: float) -> float:
+    async def request_add(self, ctx: Any, a: float, b: float) -> float:
         """Add two numbers: ?add a b"""
         return a + b
 
-    async def request_fail(self, ctx, msg: str = "deliberate failure") -> None:
+    async def request_fail(self, ctx: Any, msg: str = "deliberate failure") -> None:
         """Always fail: ?fail [message]"""
         raise FailReply(msg)
 
-    async def request_raise(self, ctx) -> None:
+    async def request_raise(self, ctx: Any) -> None:
         """Raise an unhandled exception (reply carries a traceback)"""
         raise RuntimeError("deliberate exception")
 
-    async def request_hold(self, ctx, *args: bytes) -> tuple:
+    async def request_hold(self, ctx: Any, *args: bytes) -> tuple[Any, ...]:
         """Send the arguments as an inform, and reply with them at the next ?release"""
         ctx.inform(*args)
         await self._released.wait()
         return args
 
-    async def request_release(self, ctx) -> None:
+    async def request_release(self, ctx: Any) -> None:
         """Let the requests go that ?hold holds"""
         self._released.set()
         self._released.clear()
 
-    async def request_block(self, ctx, seconds: float) -> None:
+    async def request_block(self, ctx: Any, seconds: float) -> None:
         """Block the WHOLE server (no watchdog answered meanwhile): ?block seconds"""
         time.sleep(seconds)  # noqa: ASYNC251
 
-    async def request_informs(self, ctx, n: int) -> int:
+    async def request_informs(self, ctx: Any, n: int) -> int:
         """Send n synchronous informs then ok n: ?informs n"""
         for i in range(n):
             ctx.inform(i, f"payload {i}")
         return n
 
-    async def request_big(self, ctx, nbytes: int) -> bytes:
+    async def request_big(self, ctx: Any, nbytes: int) -> bytes:
         """Reply with one argument of nbytes bytes"""
         return b"x" * nbytes
 
-    async def request_bytes(self, ctx) -> bytes:
+    async def request_bytes(self, ctx: Any) -> bytes:
         """Reply with one argument holding all 256 byte values"""
         return bytes(range(256))
 
-    async def request_no_args_reply(self, ctx) -> None:
+    async def request_no_args_reply(self, ctx: Any) -> None:
         """Reply ok without arguments"""
 
-    async def request_ticker_rate(self, ctx, hz: float) -> float:
+    async def request_ticker_rate(self, ctx: Any, hz: float) -> float:
         """Set the rate at which the ticker sensors change (0 stops)"""
         self.rate = hz
         self._rate_changed.set()
         return hz
 
-    async def request_burst(self, ctx, n: int) -> int:
+    async def request_burst(self, ctx: Any, n: int) -> int:
         """Change the ticker n times at once"""
         for _ in range(n):
             self.tick()
         return n
 
-    async def request_set_sensor(self, ctx, name: str, value: bytes, status: str = "nominal") -> None:
+    async def request_set_sensor(self, ctx: Any, name: str, value: bytes, status: str = "nominal") -> None:
         """Set a sensor: ?set-sensor name value [status]"""
         try:
             sensor = self.sensors[name]
         except KeyError:
             raise FailReply(f"no sensor {name}") from None
-        sensor.set_value(aiokatcp.decode(sensor.stype, value), Sensor.Status[status.upper()])
+        sensor.set_value(aiokatcp.decode(sensor.stype, value), Sensor.Status[status.upper()])  # type: ignore[attr-defined]
 
-    async def request_add_sensor(self, ctx, name: str, type_: str = "int", notify: bool = True) -> None:
+    async def request_add_sensor(self, ctx: Any, name: str, type_: str = "int", notify: bool = True) -> None:
         """Add a sensor, mass-inform #interface-changed: ?add-sensor name [type [notify]]"""
         if type_ not in TYPES:
             raise FailReply("unknown type")
@@ -176,7 +179,7 @@ class PeerServer(DeviceServer):
         if notify:
             self.mass_inform("interface-changed", "sensor-list")
 
-    async def request_remove_sensor(self, ctx, name: str, notify: bool = True) -> None:
+    async def request_remove_sensor(self, ctx: Any, name: str, notify: bool = True) -> None:
         """Remove a sensor, mass-inform #interface-changed: ?remove-sensor name [notify]"""
         if name not in self.sensors:
             raise FailReply("no such sensor")
@@ -184,16 +187,16 @@ class PeerServer(DeviceServer):
         if notify:
             self.mass_inform("interface-changed", "sensor-list")
 
-    async def request_inform_all(self, ctx, name: str, *args: bytes) -> None:
+    async def request_inform_all(self, ctx: Any, name: str, *args: bytes) -> None:
         """mass_inform(name, *args): e.g. ?inform-all interface-changed"""
         self.mass_inform(name, *args)
 
-    async def request_log_now(self, ctx, level: str = "warn", msg: str = "a log message") -> None:
+    async def request_log_now(self, ctx: Any, level: str = "warn", msg: str = "a log message") -> None:
         """Emit a python log record on logger 'peer' at level"""
         name = {"warn": "warning", "fatal": "critical"}.get(level, level)
         logging.getLogger("peer").log(getattr(logging, name.upper()), "%s", msg)
 
-    async def request_disconnect_me(self, ctx, how: str = "inform") -> None:
+    async def request_disconnect_me(self, ctx: Any, how: str = "inform") -> None:
         """?disconnect-me [inform|close|abort|noreply]
 
         inform: !ok, #disconnect reason, close; close: !ok then FIN, no #disconnect;
@@ -208,11 +211,11 @@ class PeerServer(DeviceServer):
             ctx.conn.write_message(Message.inform("disconnect", "you asked for it"))
         ctx.conn.close()
 
-    async def request_raw(self, ctx, data: bytes) -> None:
+    async def request_raw(self, ctx: Any, data: bytes) -> None:
         """Write arbitrary raw bytes to this connection before the reply"""
         ctx.conn._transport.write(data)
 
-    async def request_split(self, ctx, delay: float) -> None:
+    async def request_split(self, ctx: Any, delay: float) -> None:
         """Reply delivered in two TCP segments with a delay in the middle of the line: ?split delay"""
         msg = bytes(Message.reply_to_request(ctx.req, "ok", "split in two"))
         ctx._replied = True
@@ -220,12 +223,12 @@ class PeerServer(DeviceServer):
         await asyncio.sleep(delay)
         ctx.conn._transport.write(msg[8:])
 
-    async def request_kill(self, ctx) -> None:
+    async def request_kill(self, ctx: Any) -> None:
         """os._exit: the whole server dies at once, no #disconnect"""
         os._exit(1)
 
 
-async def main():
+async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("--rate", type=float, default=1.0)
@@ -243,7 +246,7 @@ async def main():
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.halt)
     port = server.sockets[0].getsockname()[1]
-    print("aiokatcp", aiokatcp.__version__, "listening on", port, flush=True)  # noqa: T201
+    print("aiokatcp", aiokatcp.__version__, "listening on", port, flush=True)  # type: ignore[attr-defined]  # noqa: T201
     await server.join()
 
 

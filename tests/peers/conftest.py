@@ -1,25 +1,30 @@
 """Real servers, what the fakes cannot vouch for: a test that has one of these fixtures runs against each of them."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from peer_servers import PEERS, Server
+from peers.peer_servers import PEERS, Server
 from tornado import gen
 
 from katcp_tornado import Backoff, Client
+from katcp_tornado.testing import VirtualTimeLoop
 
 
-def pytest_configure(config):
+def pytest_configure(config: Any) -> None:
     config.addinivalue_line("markers", "needs(what): not for the real servers that lack it")
 
 
 @pytest.fixture(scope="session", params=[peer for peer in PEERS if not peer.missing], ids=lambda peer: peer.name)
-def peer(request):
+def peer(request: Any) -> Any:
     return request.param
 
 
 @pytest.fixture
-def capable(request, peer):
+def capable(request: Any, peer: Any) -> None:
     """Only if the server can do what the test needs."""
     for marker in request.node.iter_markers("needs"):
         for what in marker.args:
@@ -28,7 +33,7 @@ def capable(request, peer):
 
 
 @pytest.fixture(scope="session")
-def shared(peer):
+def shared(peer: Any) -> Iterator[Any]:
     """The server of all the tests that leave it as it is."""
     server = Server(peer)
     yield server
@@ -36,11 +41,11 @@ def shared(peer):
 
 
 @pytest.fixture
-def start(capable, peer):
+def start(capable: Any, peer: Any) -> Iterator[Any]:
     """``start(*arguments)`` runs a server of the test's own."""
     servers = []
 
-    def start(*arguments):
+    def start(*arguments: Any) -> Any:
         servers.append(Server(peer, *arguments))
         return servers[-1]
 
@@ -50,17 +55,17 @@ def start(capable, peer):
 
 
 @pytest.fixture
-def own(start):
+def own(start: Any) -> Any:
     """A server of its own, for a test that ends it or changes its sensors."""
     return start()
 
 
 @pytest.fixture
-def make(io_loop, capable):
+def make(io_loop: VirtualTimeLoop, capable: Any) -> Iterator[Any]:
     """``await make(server, **options)`` is a connected client."""
     clients = []
 
-    async def make(server, **options):
+    async def make(server: Any, **options: Any) -> Any:
         options.setdefault("backoff", Backoff(first=0.05, maximum=0.2, minimum=0.02))
         clients.append(await Client.connect("127.0.0.1", server.port, timeout=10, **options))
         return clients[-1]
@@ -72,15 +77,15 @@ def make(io_loop, capable):
 
 
 @pytest.fixture
-def client(io_loop, shared, make):
+def client(io_loop: VirtualTimeLoop, shared: Any, make: Any) -> Any:
     return io_loop.run_sync(lambda: make(shared))
 
 
 @pytest.fixture
-def until():
+def until() -> Any:
     """``await until(condition)``, for what is not announced."""
 
-    async def until(condition, timeout=10):
+    async def until(condition: Any, timeout: int = 10) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, "it has not come to pass"

@@ -6,6 +6,8 @@ It listens on 127.0.0.1; with 0 for PORT it chooses one. It writes a line that e
 stops on SIGTERM, and needs `pip install katcp==0.9.3` on Python 3.8 or 3.9 but nothing of this library.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
@@ -15,6 +17,7 @@ import socket
 import struct
 import time
 from concurrent.futures import Future
+from typing import Any
 
 import katcp
 from katcp import AsyncReply, DeviceServer, Message, Sensor
@@ -51,8 +54,8 @@ class PeerServer(DeviceServer):
     VERSION_INFO = ("katcp-python-peer", 1, 0)
     BUILD_INFO = ("katcp-python-peer", 1, 0, "test")
 
-    def setup_sensors(self):
-        self.held = []
+    def setup_sensors(self) -> None:
+        self.held: list[Any] = []
         self.rate = options.rate
         nominal = Sensor.NOMINAL
         modes = ["idle", "capture-init", "error"]
@@ -80,86 +83,86 @@ class PeerServer(DeviceServer):
         ]:
             self.add_sensor(sensor)
 
-    def tick(self):
+    def tick(self) -> None:
         value = self.ticker.value() + 1
         self.ticker.set_value(value)
         self.ticker_float.set_value(value / 4.0)
 
-    def request_echo(self, req, msg):
+    def request_echo(self, req: Any, msg: Any) -> Any:
         """Return the arguments: ?echo [arg ...]"""
         return req.make_reply("ok", *msg.arguments)
 
-    def request_mid(self, req, msg):
+    def request_mid(self, req: Any, msg: Any) -> Any:
         """Reply with the id of the request"""
         return req.make_reply("ok", msg.mid or b"")
 
     @request(Float(), Float())
     @return_reply(Float())
-    def request_add(self, req, a, b):
+    def request_add(self, req: Any, a: Any, b: Any) -> Any:
         """Add two numbers: ?add a b"""
         return ("ok", a + b)
 
-    def request_fail(self, req, msg):
+    def request_fail(self, req: Any, msg: Any) -> Any:
         """Always fail: ?fail [message]"""
         return req.make_reply("fail", *(msg.arguments or ["deliberate failure"]))
 
-    def request_raise(self, req, msg):
+    def request_raise(self, req: Any, msg: Any) -> None:
         """Raise an unhandled exception (reply carries a traceback)"""
         raise RuntimeError("deliberate exception")
 
     @request_timeout_hint(0.1)
-    def request_hold(self, req, msg):
+    def request_hold(self, req: Any, msg: Any) -> Any:
         """Send the arguments as an inform, and reply with them at the next ?release"""
         req.inform(*msg.arguments)
-        future = Future()
+        future: Any = Future()
         self.held.append((future, req.make_reply("ok", *msg.arguments)))
         return future
 
     request_hold._concurrent_reply = True  # other requests need not wait
 
-    def request_release(self, req, msg):
+    def request_release(self, req: Any, msg: Any) -> Any:
         """Let the requests go that ?hold holds"""
         held, self.held = self.held, []
         for future, reply in held:
             self.ioloop.add_callback(future.set_result, reply)
         return req.make_reply("ok")
 
-    def request_block(self, req, msg):
+    def request_block(self, req: Any, msg: Any) -> Any:
         """Block the thread of ALL requests (no watchdog answered meanwhile): ?block seconds"""
         time.sleep(float(msg.arguments[0]))
         return req.make_reply("ok")
 
-    def request_informs(self, req, msg):
+    def request_informs(self, req: Any, msg: Any) -> Any:
         """Send n synchronous informs then ok n: ?informs n"""
         n = int(msg.arguments[0])
         for i in range(n):
             req.inform(str(i), f"payload {i}")
         return req.make_reply("ok", str(n))
 
-    def request_big(self, req, msg):
+    def request_big(self, req: Any, msg: Any) -> Any:
         """Reply with one argument of nbytes bytes"""
         return req.make_reply("ok", b"x" * int(msg.arguments[0]))
 
-    def request_bytes(self, req, msg):
+    def request_bytes(self, req: Any, msg: Any) -> Any:
         """Reply with one argument holding all 256 byte values"""
         return req.make_reply("ok", bytes(range(256)))
 
-    def request_no_args_reply(self, req, msg):
+    def request_no_args_reply(self, req: Any, msg: Any) -> Any:
         """Reply ok without arguments"""
         return req.make_reply("ok")
 
-    def request_ticker_rate(self, req, msg):
+    def request_ticker_rate(self, req: Any, msg: Any) -> Any:
         """Set the rate at which the ticker sensors change (0 stops)"""
         self.rate = float(msg.arguments[0])
         return req.make_reply("ok", msg.arguments[0])
 
-    def request_burst(self, req, msg):
+    def request_burst(self, req: Any, msg: Any) -> Any:
         """Change the ticker n times at once"""
         for _ in range(int(msg.arguments[0])):
             self.tick()
         return req.make_reply("ok", msg.arguments[0])
 
-    def request_set_sensor(self, req, msg):
+    def request_set_sensor(self, req: Any, msg: Any) -> Any:
         """Set a sensor: ?set-sensor name value [status]"""
         name, value, status = [*msg.arguments, b"nominal"][:3]
         sensor = self.get_sensor(name.decode())
@@ -167,7 +170,7 @@ class PeerServer(DeviceServer):
         sensor.set(time.time(), Sensor.STATUS_NAMES_RAW[status], value)
         return req.make_reply("ok")
 
-    def request_add_sensor(self, req, msg):
+    def request_add_sensor(self, req: Any, msg: Any) -> Any:
         """Add a sensor, mass-inform #interface-changed: ?add-sensor name [type]"""
         name, type_ = [*msg.arguments, b"integer"][:2]
         sensor = Sensor(Sensor.parse_type(type_.decode()), name.decode(), f"dynamic sensor {name.decode()}", "")
@@ -177,7 +180,7 @@ class PeerServer(DeviceServer):
         self.sensors_changed()
         return req.make_reply("ok")
 
-    def request_remove_sensor(self, req, msg):
+    def request_remove_sensor(self, req: Any, msg: Any) -> Any:
         """Remove a sensor, mass-inform #interface-changed: ?remove-sensor name"""
         name = msg.arguments[0].decode()
         if not self.has_sensor(name):
@@ -186,24 +189,24 @@ class PeerServer(DeviceServer):
         self.sensors_changed()
         return req.make_reply("ok")
 
-    def sensors_changed(self):
+    def sensors_changed(self) -> None:
         if self.PROTOCOL_INFO.major >= 5:
             self.mass_inform(Message.inform("interface-changed", "sensor-list"))
         else:
             self.mass_inform(Message.inform("device-changed"))
 
-    def request_inform_all(self, req, msg):
+    def request_inform_all(self, req: Any, msg: Any) -> Any:
         """mass_inform(name, *args): e.g. ?inform-all interface-changed"""
         self.mass_inform(Message.inform(msg.arguments[0].decode(), *msg.arguments[1:]))
         return req.make_reply("ok")
 
-    def request_log_now(self, req, msg):
+    def request_log_now(self, req: Any, msg: Any) -> Any:
         """Emit a KATCP log message: ?log-now [level [msg]]"""
         level, text = [*msg.arguments, *[b"warn", b"a log message"][len(msg.arguments) :]]
         getattr(self.log, level.decode())("%s", text.decode())
         return req.make_reply("ok")
 
-    def request_disconnect_me(self, req, msg):
+    def request_disconnect_me(self, req: Any, msg: Any) -> None:
         """?disconnect-me [inform|close|abort|noreply]
 
         inform: !ok, #disconnect reason, close; close: !ok then FIN, no #disconnect;
@@ -222,12 +225,12 @@ class PeerServer(DeviceServer):
             self.ioloop.add_callback(stream.close)
         raise AsyncReply
 
-    def request_raw(self, req, msg):
+    def request_raw(self, req: Any, msg: Any) -> Any:
         """Write arbitrary raw bytes to this connection before the reply"""
         self.ioloop.add_callback(req.client_connection._conn_key.write, msg.arguments[0])
         return req.make_reply("ok")
 
-    def request_split(self, req, msg):
+    def request_split(self, req: Any, msg: Any) -> None:
         """Reply delivered in two TCP segments with a delay in the middle of the line: ?split delay"""
         line = bytes(req.make_reply("ok", "split in two")) + b"\n"
         stream = req.client_connection._conn_key
@@ -235,17 +238,17 @@ class PeerServer(DeviceServer):
         self.ioloop.add_callback(self.ioloop.call_later, float(msg.arguments[0]), stream.write, line[8:])
         raise AsyncReply
 
-    def request_kill(self, req, msg):
+    def request_kill(self, req: Any, msg: Any) -> None:
         """os._exit: the whole server dies at once, no #disconnect"""
         os._exit(1)
 
 
-def main():
+def main() -> None:
     logging.basicConfig(level=logging.CRITICAL)
     stopping = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     server = PeerServer("127.0.0.1", options.port)
-    restarts = queue.Queue()
+    restarts: Any = queue.Queue()
     server.set_restart_queue(restarts)
     server.start(5)
     print("katcp-python", katcp.__version__, "listening on", server.bind_address[1], flush=True)  # noqa: T201

@@ -5,13 +5,15 @@ They are processes of their own. katcp-python lives with Tornado 4 only, so it h
 names it.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import select
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -25,21 +27,21 @@ class Peer(NamedTuple):
     """A kind of server, and what is to be known of it."""
 
     name: str
-    command: tuple
+    command: tuple[Any, ...]
     protocol: ProtocolFlags
-    versions: dict  # some of the versions it sends
+    versions: dict[Any, Any]  # some of the versions it sends
     longest: int  # bytes of a line that it takes, and that it sends
-    sensors: dict  # name -> type and value, of those that the others do not have
-    lacks: dict  # what it cannot do, for the marker `needs`: the reason
+    sensors: dict[Any, Any]  # name -> type and value, of those that the others do not have
+    lacks: dict[Any, Any]  # what it cannot do, for the marker `needs`: the reason
     missing: str = ""  # why it cannot be had
 
-    def lack(self, what):
+    def lack(self, what: Any) -> Any:
         if len(what) == 1:
             return "" if self.protocol.supports(what) else f"it has no flag {what}"
         return self.lacks.get(what, "")
 
 
-def aiokatcp():
+def aiokatcp() -> Any:
     return Peer(
         "aiokatcp",
         (sys.executable, "aiokatcp_server.py"),
@@ -52,7 +54,7 @@ def aiokatcp():
     )
 
 
-def katcp_python(proto, protocol):
+def katcp_python(proto: Any, protocol: Any) -> Any:
     python = os.environ.get(KATCP_PYTHON, "")
     device = ("katcp-python-peer-1.0", "katcp-python-peer-1.0test")
     if not python:
@@ -87,13 +89,13 @@ PEERS = [
 class Server:
     """A server in a process, which can be killed and started again on its port."""
 
-    def __init__(self, peer, *arguments):
+    def __init__(self, peer: Any, *arguments: Any) -> None:
         python, script, *rest = peer.command
         self.command = [python, str(Path(__file__).with_name(script)), *rest, "--rate", "0", *arguments]
         self.port = 0
         self.start()
 
-    def start(self):
+    def start(self) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.process = subprocess.Popen(
             [*self.command, str(self.port)],
@@ -102,16 +104,16 @@ class Server:
             text=True,
             env=environment,
         )
-        said = select.select([self.process.stdout], [], [], START)[0] and self.process.stdout.readline().split()
+        said = select.select([self.process.stdout], [], [], START)[0] and self.process.stdout.readline().split()  # type: ignore[type-var, union-attr]
         if not said:
             self.end()
             pytest.fail(f"the server does not start: {' '.join(self.command)}")
         self.port = int(said[-1])
 
-    def signal(self, number):
+    def signal(self, number: Any) -> None:
         self.process.send_signal(number)
 
-    def end(self):
+    def end(self) -> None:
         """`kill -9`."""
         self.process.kill()
         self.process.communicate()

@@ -1,14 +1,18 @@
 """The sensors of real servers: listed, read, sampled and mirrored, and all of it put back after a restart."""
 
+from __future__ import annotations
+
 import enum
 import logging
 import math
 import time
+from typing import Any
 
 import pytest
 
 from katcp_tornado import (
     Address,
+    Client,
     FailReply,
     InvalidReply,
     RequestTimeout,
@@ -50,12 +54,12 @@ STATUSES = {
 
 
 @pytest.fixture
-def sensors(peer):
+def sensors(peer: Any) -> Any:
     """What a server has that has just been started: name -> type and value."""
     return {**SENSORS, **peer.sensors}
 
 
-def check(reading, name, value):
+def check(reading: Any, name: Any, value: Any) -> None:
     assert reading.name == name
     assert reading.status is STATUSES.get(name, NOMINAL)
     assert type(reading.value) is type(value)
@@ -64,14 +68,14 @@ def check(reading, name, value):
     assert abs(reading.timestamp - time.time()) < 3600
 
 
-async def in_force(client, name):
+async def in_force(client: Client, name: Any) -> Any:
     """The strategy that the device has for a sensor, and its parameters; their times in the device's own unit."""
     reply, _ = await client.request("sensor-sampling", name)
     assert reply[0] == name.encode()
     return reply[1].decode(), *map(float, reply[2:])
 
 
-async def comes_into_force(client, name, *expected):
+async def comes_into_force(client: Client, name: Any, *expected: Any) -> None:
     """The library tells the device in its own time."""
     deadline = time.monotonic() + 5
     while await in_force(client, name) != expected:
@@ -82,7 +86,7 @@ async def comes_into_force(client, name, *expected):
 
 
 @pytest.mark.gen_test
-async def test_all_are_listed_and_read(own, make, sensors):
+async def test_all_are_listed_and_read(own: Any, make: Any, sensors: Any) -> None:
     client = await make(own)
     infos = {info.name: info for info in await client.sensor_list()}
     assert infos.keys() == sensors.keys()
@@ -100,7 +104,7 @@ async def test_all_are_listed_and_read(own, make, sensors):
 
 
 @pytest.mark.gen_test
-async def test_some_are_listed(client):
+async def test_some_are_listed(client: Client) -> None:
     (info,) = await client.sensor_list("int-sensor")
     assert info.name == "int-sensor"
     assert [info.name for info in await client.sensor_list("/^ticker/")] == ["ticker", "ticker-float"]
@@ -110,7 +114,7 @@ async def test_some_are_listed(client):
 
 
 @pytest.mark.gen_test
-async def test_read_as_another_type(client):
+async def test_read_as_another_type(client: Client) -> None:
     class Mode(enum.Enum):
         IDLE = 0
         CAPTURE_INIT = 1
@@ -124,11 +128,11 @@ async def test_read_as_another_type(client):
 
 
 @pytest.fixture
-def ticker(client):
+def ticker(client: Client) -> Any:
     """``await ticker(strategy, *params)``: the values of the ticker, as they come, and the subscription."""
 
-    async def subscribe(strategy, *params):
-        readings = []
+    async def subscribe(strategy: Any, *params: Any) -> Any:
+        readings: list[Any] = []
         subscription = client.subscribe("ticker", readings.append, strategy=strategy, params=params)
         await subscription.synced(timeout=5)
         assert subscription.is_synced and not subscription.failures
@@ -140,7 +144,7 @@ def ticker(client):
 
 @pytest.mark.parametrize("strategy", ["auto", "event"])
 @pytest.mark.gen_test
-async def test_every_change(client, ticker, until, strategy):
+async def test_every_change(client: Client, ticker: Any, until: Any, strategy: str) -> None:
     readings, subscription = await ticker(strategy)
     assert await in_force(client, "ticker") == (strategy,)
     first = readings[0].value
@@ -153,7 +157,7 @@ async def test_every_change(client, ticker, until, strategy):
 
 
 @pytest.mark.gen_test
-async def test_differential(client, ticker, until):
+async def test_differential(client: Client, ticker: Any, until: Any) -> None:
     readings, _ = await ticker("differential", 2)
     assert await in_force(client, "ticker") == ("differential", 2)
     first = readings[0].value
@@ -163,7 +167,7 @@ async def test_differential(client, ticker, until):
 
 
 @pytest.mark.gen_test
-async def test_period(client, ticker, until, peer):
+async def test_period(client: Client, ticker: Any, until: Any, peer: Any) -> None:
     readings, _ = await ticker("period", 0.05)
     assert await in_force(client, "ticker") == ("period", 50 if peer.protocol.major == 4 else 0.05)
     await until(lambda: len(readings) >= 5)
@@ -173,7 +177,7 @@ async def test_period(client, ticker, until, peer):
 @pytest.mark.needs("rates")
 @pytest.mark.parametrize(("strategy", "difference"), [("event-rate", ()), ("differential-rate", (4,))])
 @pytest.mark.gen_test
-async def test_rates(client, ticker, until, strategy, difference):
+async def test_rates(client: Client, ticker: Any, until: Any, strategy: str, difference: Any) -> None:
     readings, _ = await ticker(strategy, *difference, 0.3, 0.6)
     assert await in_force(client, "ticker") == (strategy, *difference, 0.3, 0.6)
     first = readings[0].value
@@ -187,7 +191,7 @@ async def test_rates(client, ticker, until, strategy, difference):
 
 @pytest.mark.needs("rates")
 @pytest.mark.gen_test
-async def test_strategies_of_one_sensor(client, ticker):
+async def test_strategies_of_one_sensor(client: Client, ticker: Any) -> None:
     _, older = await ticker("event")
     _, newer = await ticker("event-rate", 1, 1000)
     assert await in_force(client, "ticker") == ("event-rate", 1, 1000)
@@ -198,7 +202,7 @@ async def test_strategies_of_one_sensor(client, ticker):
 
 
 @pytest.mark.gen_test
-async def test_refused(client, ticker):
+async def test_refused(client: Client, ticker: Any) -> None:
     _, older = await ticker("event")
     for name, strategy, params in [
         ("discrete-sensor", "differential", (1,)),
@@ -215,9 +219,9 @@ async def test_refused(client, ticker):
 
 
 @pytest.mark.gen_test
-async def test_sensor_comes_and_goes(own, make, until):
+async def test_sensor_comes_and_goes(own: Any, make: Any, until: Any) -> None:
     client = await make(own)
-    readings = []
+    readings: list[Any] = []
     subscription = client.subscribe("new", readings.append, strategy="event")
     with pytest.raises(FailReply):
         await subscription.synced(timeout=5)
@@ -237,7 +241,7 @@ async def test_sensor_comes_and_goes(own, make, until):
 
 
 @pytest.mark.gen_test
-async def test_bulk(own, make, sensors, peer):
+async def test_bulk(own: Any, make: Any, sensors: Any, peer: Any) -> None:
     client = await make(own)
     heard = {}
     subscription = client.subscribe(list(sensors), lambda reading: heard.update({reading.name: reading}))
@@ -251,7 +255,7 @@ async def test_bulk(own, make, sensors, peer):
 
 
 @pytest.mark.gen_test
-async def test_one_is_refused_of_many(client):
+async def test_one_is_refused_of_many(client: Client) -> None:
     subscription = client.subscribe(["ticker", "no-such-sensor", "int-sensor"], strategy="event")
     with pytest.raises(FailReply):
         await subscription.synced(timeout=5)
@@ -264,27 +268,27 @@ async def test_one_is_refused_of_many(client):
 class Watcher(SensorWatcher):
     """Writes down what comes and goes."""
 
-    def __init__(self, client, **options):
+    def __init__(self, client: Client, **options: Any) -> None:
         super().__init__(client, **options)
-        self.states = []
-        self.came = []
-        self.went = []
-        self.unread = []  # while it said SYNCED
+        self.states: list[Any] = []
+        self.came: list[Any] = []
+        self.went: list[Any] = []
+        self.unread: list[Any] = []  # while it said SYNCED
 
-    def sensor_added(self, name, info):
+    def sensor_added(self, name: Any, info: Any) -> None:
         self.came.append(name)
 
-    def sensor_removed(self, name):
+    def sensor_removed(self, name: Any) -> None:
         self.went.append(name)
 
-    def state_updated(self, state):
+    def state_updated(self, state: Any) -> None:
         self.states.append(state)
         if state is SyncState.SYNCED:
             self.unread += [name for name, sensor in self.sensors.items() if sensor.reading is None]
 
 
 @pytest.mark.gen_test
-async def test_mirror(own, make, sensors, until):
+async def test_mirror(own: Any, make: Any, sensors: Any, until: Any) -> None:
     client = await make(own)
     watcher = Watcher(client)
     client.add_sensor_watcher(watcher)
@@ -316,7 +320,7 @@ async def test_mirror(own, make, sensors, until):
 
 
 @pytest.mark.gen_test(timeout=240)
-async def test_mirror_of_many(start, make, sensors, peer):
+async def test_mirror_of_many(start: Any, make: Any, sensors: Any, peer: Any) -> None:
     # A server that must be told of each takes a millisecond and more for it.
     count = 10_000 if peer.protocol.supports("B") else 2000
     own = start("--many", str(count))
@@ -325,7 +329,7 @@ async def test_mirror_of_many(start, make, sensors, peer):
     client.add_sensor_watcher(watcher)
     await watcher.synced(timeout=200)
     assert len(watcher.sensors) == count + len(sensors)
-    assert [watcher.sensors[f"many-{i:05d}"].reading.value for i in range(count)] == list(range(count))
+    assert [watcher.sensors[f"many-{i:05d}"].reading.value for i in range(count)] == list(range(count))  # type: ignore[union-attr]
     wait = watcher.wait("many-00500", -1, timeout=5)
     await client.request("set-sensor", "many-00500", -1)
     await wait
@@ -336,23 +340,23 @@ async def test_mirror_of_many(start, make, sensors, peer):
 
 
 @pytest.mark.gen_test
-async def test_all_is_restored(own, make, sensors, peer):
+async def test_all_is_restored(own: Any, make: Any, sensors: Any, peer: Any) -> None:
     client = await make(own)
     watcher = Watcher(client)
     client.add_sensor_watcher(watcher)
-    ticks = []
+    ticks: list[Any] = []
     subscriptions = [
         client.subscribe("ticker", ticks.append, strategy="event"),
         client.subscribe("ticker-float", strategy="differential", params=[0.6]),
         client.subscribe(["int-sensor", "bool-sensor"], strategy="period", params=[100]),
     ]
 
-    async def synced():
+    async def synced() -> None:
         await watcher.synced(timeout=10)
         for subscription in subscriptions:
             await subscription.synced(timeout=10)
 
-    async def all_in_force():
+    async def all_in_force() -> Any:
         return {name: await in_force(client, name) for name in sensors}
 
     await synced()
@@ -371,7 +375,7 @@ async def test_all_is_restored(own, make, sensors, peer):
     assert not any(subscription.is_synced for subscription in subscriptions)
     lost = [sensor.reading for sensor in watcher.sensors.values()]
     lost += [reading for subscription in subscriptions for reading in subscription.readings.values()]
-    assert {(reading.status, reading.value) for reading in lost} == {(SensorStatus.UNREACHABLE, None)}
+    assert {(reading.status, reading.value) for reading in lost} == {(SensorStatus.UNREACHABLE, None)}  # type: ignore[union-attr]
 
     own.start()
     await client.wait_connected(timeout=10)
@@ -393,11 +397,11 @@ async def test_all_is_restored(own, make, sensors, peer):
 
 
 @pytest.mark.gen_test
-async def test_logs(client, until):
-    records = []
+async def test_logs(client: Client, until: Any) -> None:
+    records: list[Any] = []
     logger = logging.getLogger("peer")
     handler = logging.Handler()
-    handler.emit = records.append
+    handler.emit = records.append  # type: ignore[assignment, method-assign]
     logger.addHandler(handler)
     logger.propagate = False
     try:
@@ -415,7 +419,7 @@ async def test_logs(client, until):
 
 @pytest.mark.needs("T")
 @pytest.mark.gen_test
-async def test_timeout_hints(shared, make, until):
+async def test_timeout_hints(shared: Any, make: Any, until: Any) -> None:
     client = await make(shared, timeout_hints=True)
     await until(lambda: client.stats.replies)
     with pytest.raises(RequestTimeout):

@@ -398,7 +398,7 @@ def test_those_that_were_given_up_without_a_word_do_not_pile_up(alive: int) -> N
     assert most <= alive + alive + CROWD + 1
     assert [entry for entry in owner.session.pending() if not entry.done()] == kept
     for entry in kept:
-        owner.session.receive(b"!hold[%d] ok\n" % entry.mid)
+        owner.session.receive(b"!hold[%d] ok\n" % entry.mid)  # type: ignore[str-format]
         assert entry.reply is not None
 
 
@@ -736,7 +736,7 @@ def test_no_reply_ever_goes_to_another_request(steps: list[str], rng: Any) -> No
             for line in asked[:1]:
                 owner.sent.remove(line)
                 owner.session.receive(b"!%b ok %b" % (name.encode(), line.split()[1]) + b"\n")
-    for number, entry in entries.items():
+    for number, entry in entries.items():  # type: ignore[assignment]
         if entry.reply is not None:
             assert entry.reply.arguments == [b"ok", number]
 

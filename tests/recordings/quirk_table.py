@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from recording import NAMES
+from recordings.recording import NAMES
 
 #: From recordings to the names that the devices have here, where they differ.
 DEVICES = {"c_ska": "C", "katcp_python": "katcp-python", "tcpborphserver3": "tcpborphserver3"}
@@ -177,7 +177,7 @@ def note(report: pytest.TestReport) -> None:
     if match is not None and (report.when == "call" or report.outcome != "passed"):
         findings = found[int(match[1])]
         findings.outcomes.append(report.outcome)
-        findings.sources.update(value for name, value in report.user_properties if name == "source")
+        findings.sources.update(value for name, value in report.user_properties if name == "source")  # type: ignore[misc]
 
 
 def write(path: Path) -> None:

@@ -74,7 +74,7 @@ class Conversation:
             named = [each for each in self._waiting if each.request.name in names]
             exchange = (named or self._waiting)[0]
             exchange.events.append(Event(time - exchange.time, data))
-            if len(self._waiting) > 1 and named and data[:1] == b"!":
+            if len(self._waiting) > 1 and named and data[:1] == b"!":  # type: ignore[index]
                 self._waiting.remove(exchange)
 
 

@@ -7,11 +7,12 @@ import heapq
 import itertools
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from recording import Event, Exchange, Recording
+from recordings.recording import Event, Exchange, Recording
 
 from katcp_tornado import Message
-from katcp_tornado.testing import Behaviour
+from katcp_tornado.testing import Behaviour, Connection, RequestContext
 
 #: The recordings of servers that are made with the C library.
 C = ("c_ska_v4", "c_ska_v5", "tcpborphserver3_v5")
@@ -45,11 +46,11 @@ class Replay(Behaviour):
         self._agenda: dict[object, list[object]] = collections.defaultdict(list)
         self._number = itertools.count()  # what is due at the same time keeps its order
 
-    def greet(self, connection):
+    def greet(self, connection: Connection) -> None:
         greeting = self.conversation.greeting
         self._play(connection, connection.now - greeting[0].time, greeting)  # the recorder may have looked late
 
-    def receive(self, context):
+    def receive(self, context: RequestContext) -> None:
         connection, message = context.connection, context.message
         context.device.received.append((connection.number, message))
         exchange = self._find(connection, message)
@@ -57,7 +58,7 @@ class Replay(Behaviour):
         self._play(connection, connection.now, answer)
         context.device.changed()
 
-    def _find(self, connection, message):
+    def _find(self, connection: Connection, message: Message) -> Any:
         wanted = (message.name, message.arguments)
         same = [e for e in self.recording.exchanges if (e.request.name, e.request.arguments) == wanted]
         if same:
@@ -79,26 +80,26 @@ class Replay(Behaviour):
             exchange.events.append(Event(time, data and data.replace(b"nosuch", message.name.encode())))
         return exchange
 
-    def _with_id(self, exchange, message, data):
-        def replace(match):
+    def _with_id(self, exchange: Any, message: Message, data: Any) -> Any:
+        def replace(match: Any) -> Any:
             echoed = match[2] or (exchange.request.mid is None and match[1][:1] in self.recording.echoes)
             return match[1] + (b"[%d]" % message.mid if echoed and message.mid is not None else b"")
 
         return re.sub(rb"^([!#]%s)(\[[0-9]+\])?(?=[ \n])" % message.name.encode(), replace, data)
 
-    def _play(self, connection, start, events):
+    def _play(self, connection: Connection, start: Any, events: Any) -> None:
         for time, data in events:
             when = start if self._compress else start + time
-            heapq.heappush(self._agenda[connection], (when, next(self._number), data))
+            heapq.heappush(self._agenda[connection], (when, next(self._number), data))  # type: ignore[type-var]
         self._run(connection)
 
-    def _run(self, connection):
+    def _run(self, connection: Connection) -> None:
         agenda = self._agenda[connection]
-        while agenda and agenda[0][0] <= connection.now + 1e-6:
-            *_, data = heapq.heappop(agenda)
-            connection.close() if data is None else connection.write(data)
+        while agenda and agenda[0][0] <= connection.now + 1e-6:  # type: ignore[index]
+            *_, data = heapq.heappop(agenda)  # type: ignore[misc, type-var]
+            connection.close() if data is None else connection.write(data)  # type: ignore[has-type]
         if agenda:
-            connection.call_later(agenda[0][0] - connection.now, self._run, connection)
+            connection.call_later(agenda[0][0] - connection.now, self._run, connection)  # type: ignore[index]
 
 
 class SensorReplay(Replay):

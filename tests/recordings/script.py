@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from katcp_tornado.testing import Behaviour
+from typing import Any
+
+from katcp_tornado.testing import Behaviour, Connection, RequestContext
 
 V5 = b"#version-connect katcp-protocol 5.0-M\n"
 IDS = b"#version-connect katcp-protocol 5.0-IM\n"
@@ -15,14 +17,14 @@ class Script(Behaviour):
     ``%s`` stands for the id of the request, if it has one. Requests that are not there get no answer.
     """
 
-    def __init__(self, banner=V5, **answers):
+    def __init__(self, banner: Any = V5, **answers: Any) -> None:
         self.banner = banner
         self.answers = {name.replace("_", "-"): answer for name, answer in answers.items()}
 
-    def greet(self, connection):
+    def greet(self, connection: Connection) -> None:
         connection.write(self.banner)
 
-    def receive(self, context):
+    def receive(self, context: RequestContext) -> None:
         message = context.message
         context.device.received.append((context.connection.number, message))
         answer = self.answers.get(message.name, b"")

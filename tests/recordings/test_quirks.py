@@ -1,16 +1,20 @@
 """What real devices do beyond the guidelines, quirk by quirk: greetings, ids, replies, endings. See `quirk_table`."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from quirk_table import QUIRKS
-from recording import NAMES
-from replay import C, Replay, sampled
-from script import IDS, V5, Script
+from recordings.quirk_table import QUIRKS
+from recordings.recording import NAMES
+from recordings.replay import C, Replay, sampled
+from recordings.script import IDS, V5, Script
 from tornado import gen
 
 from katcp_tornado import (
+    Client,
     ClientClosed,
     ConnectionLost,
     DeviceDisconnected,
@@ -23,15 +27,15 @@ from katcp_tornado import (
     RequestTimeout,
     State,
 )
-from katcp_tornado.testing import Banner
+from katcp_tornado.testing import Banner, Connection, RequestContext, VirtualTimeLoop
 
 #: The recorded devices without message ids.
 NO_IDS = ["c_ska_v4", "c_ska_v5", "katcp_python_v4", "katcp_python_v5_nomid", "tcpborphserver3_v5"]
 PYTHON = ["katcp_python_v4", "katcp_python_v5", "katcp_python_v51", "katcp_python_v5_nomid"]
 
 
-def test_every_quirk_is_tested_and_every_test_has_a_row():
-    tested = set()
+def test_every_quirk_is_tested_and_every_test_has_a_row() -> None:
+    tested: set[Any] = set()
     for path in Path(__file__).parent.glob("test_*.py"):
         tested.update(int(number) for number in re.findall(r"def test_quirk_(\d\d)_", path.read_text()))
     assert list(QUIRKS) == list(range(1, 30))
@@ -44,7 +48,7 @@ def test_every_quirk_is_tested_and_every_test_has_a_row():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_01_recorded_banners(io_loop, replay, name):
+async def test_quirk_01_recorded_banners(io_loop: VirtualTimeLoop, replay: Any, name: Any) -> None:
     client = await replay(name)
     assert io_loop.now < 0.01
     await io_loop.idle()
@@ -54,7 +58,7 @@ async def test_quirk_01_recorded_banners(io_loop, replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_01_the_protocol_comes_last(io_loop, peer):
+async def test_quirk_01_the_protocol_comes_last(io_loop: VirtualTimeLoop, peer: Any) -> None:
     feeder = b"#version-connect feeder.katcp-protocol 5.0-M\n"
     client = peer(Script(b"#version-connect kcs 1.0\n#version-connect kernel 6.1.0\n" + feeder + V5))
     await client.wait_connected()
@@ -68,7 +72,7 @@ async def test_quirk_01_the_protocol_comes_last(io_loop, peer):
 
 @pytest.mark.parametrize("text", ["5.1-MIB", "5.1-BIMT", "5.0-IM", "5.0-M", "5.1-TBIMxyz"])
 @pytest.mark.gen_test
-async def test_quirk_02_flags_in_any_order(peer, text):
+async def test_quirk_02_flags_in_any_order(peer: Any, text: str) -> None:
     client = peer(Banner(f"#version-connect katcp-protocol {text}"))
     await client.wait_connected()
     assert client.protocol == ProtocolFlags(5, int(text[2]), frozenset(text[4:]))
@@ -77,7 +81,7 @@ async def test_quirk_02_flags_in_any_order(peer, text):
 
 @pytest.mark.parametrize("name", ["c_ska_v4", "katcp_python_v4"])
 @pytest.mark.gen_test
-async def test_quirk_03_v4(io_loop, replay, name):
+async def test_quirk_03_v4(io_loop: VirtualTimeLoop, replay: Any, name: str) -> None:
     client = await replay(name)
     assert io_loop.now < 0.01
     assert client.protocol == ProtocolFlags(4, 0, frozenset())
@@ -91,7 +95,7 @@ async def test_quirk_03_v4(io_loop, replay, name):
 
 @pytest.mark.parametrize("line", ["#version c-peer-1.0", "#build-state c-peer-build-1"])
 @pytest.mark.gen_test
-async def test_quirk_03_half_a_greeting(io_loop, peer, line):
+async def test_quirk_03_half_a_greeting(io_loop: VirtualTimeLoop, peer: Any, line: str) -> None:
     client = peer(Banner(line))
     await client.wait_connected()
     assert io_loop.now == pytest.approx(1)
@@ -103,7 +107,7 @@ async def test_quirk_03_half_a_greeting(io_loop, peer, line):
 
 @pytest.mark.parametrize("name", NO_IDS)
 @pytest.mark.gen_test
-async def test_quirk_04_no_ids(replay, name):
+async def test_quirk_04_no_ids(replay: Any, name: Any) -> None:
     client = await replay(name)
     futures = [client.request(name) for name in ("help", "sensor-list", "sensor-value", "client-list", "help")]
     await gen.sleep(1)
@@ -114,15 +118,15 @@ async def test_quirk_04_no_ids(replay, name):
         assert {inform.name for inform in reply.informs} == {name}
 
 
-def late(behaviour):
+def late(behaviour: Any) -> Any:
     """Make the banner come when the first requests are on their way already."""
     greet = behaviour.greet
 
-    def greet_late(connection):
+    def greet_late(connection: Connection) -> None:
         greet(connection)
         connection.resume_reading()
 
-    def wait(connection):
+    def wait(connection: Connection) -> None:
         connection.pause_reading()
         connection.call_later(0.001, greet_late, connection)
 
@@ -132,7 +136,7 @@ def late(behaviour):
 
 @pytest.mark.parametrize("name", ["c_ska_v5", "katcp_python_v5_nomid", "tcpborphserver3_v5"])
 @pytest.mark.gen_test
-async def test_quirk_04_ids_were_assumed(peer, name):
+async def test_quirk_04_ids_were_assumed(peer: Any, name: str) -> None:
     client = peer(late(Replay(name)), assume_protocol=ProtocolFlags.parse("5.0-IM"))
     listing = client.request("version-list", wait_connected=True)
     other = client.request("watchdog", wait_connected=True)
@@ -149,7 +153,7 @@ async def test_quirk_04_ids_were_assumed(peer, name):
 @pytest.mark.parametrize("inform", [b"#list a\n", b"#list%s a\n"])
 @pytest.mark.parametrize("reply", [b"!list ok 1\n", b"!list%s ok 1\n"])
 @pytest.mark.gen_test
-async def test_quirk_04_ids_come_back_in_part(peer, reply, inform):
+async def test_quirk_04_ids_come_back_in_part(peer: Any, reply: bytes, inform: bytes) -> None:
     client = peer(late(Script(list=inform + reply)), assume_protocol=ProtocolFlags.parse("5.0-IM"))
     got, informs = await client.request("list", wait_connected=True)
     assert client.device.received[0][1].mid == 1
@@ -158,7 +162,7 @@ async def test_quirk_04_ids_come_back_in_part(peer, reply, inform):
 
 
 @pytest.mark.gen_test
-async def test_quirk_05_ids_are_plain_numbers(replay):
+async def test_quirk_05_ids_are_plain_numbers(replay: Any) -> None:
     client = await replay("aiokatcp", "own requests")
     replies = await gen.multi([client.request("echo", "x") for _ in range(12)])
     assert all(reply.arguments == [b"x"] for reply in replies)
@@ -173,7 +177,7 @@ async def test_quirk_05_ids_are_plain_numbers(replay):
 
 
 @pytest.mark.gen_test
-async def test_quirk_06_malformed_replies(peer, caplog):
+async def test_quirk_06_malformed_replies(peer: Any, caplog: pytest.LogCaptureFixture) -> None:
     client = peer(Script(first=b"! fail\n", second=b"!?x invalid unknown\\_command\n", third=b"garbage\n!third ok\n"))
     await client.wait_connected()
     for name in ("first", "second"):
@@ -186,7 +190,7 @@ async def test_quirk_06_malformed_replies(peer, caplog):
 
 @pytest.mark.parametrize("name", ["", "?x", "1abc", " watchdog", "watch_dog", "watchdog[1]", "a b", "watchdog\n"])
 @pytest.mark.gen_test
-async def test_quirk_06_no_malformed_request(replay, name):
+async def test_quirk_06_no_malformed_request(replay: Any, name: str) -> None:
     client = await replay("c_ska_v5")
     with pytest.raises(ValueError, match="is not a KATCP name"):
         client.request(name)
@@ -194,7 +198,7 @@ async def test_quirk_06_no_malformed_request(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_06_a_traceback_in_a_log(peer, caplog):
+async def test_quirk_06_a_traceback_in_a_log(peer: Any, caplog: pytest.LogCaptureFixture) -> None:
     traceback = rb"Traceback\_(most\_recent\_call\_last):\n\n\_\_File\n\nKatcpSyntaxError:\_Bad\_type\_character.\n\n"
     client = peer(Script(watchdog=b"#log error 1795328980.127092 root " + traceback + b"\n!watchdog ok\n"))
     logs = client.informs("log")
@@ -206,7 +210,7 @@ async def test_quirk_06_a_traceback_in_a_log(peer, caplog):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_07_unknown_request(replay, name):
+async def test_quirk_07_unknown_request(replay: Any, name: Any) -> None:
     client = await replay(name)
     with pytest.raises(InvalidReply):
         await client.request("flurble")
@@ -214,7 +218,7 @@ async def test_quirk_07_unknown_request(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_07_unknown_request_is_fail(peer):
+async def test_quirk_07_unknown_request_is_fail(peer: Any) -> None:
     client = peer(Script(flurble=b"!flurble fail\n"))
     await client.wait_connected()
     with pytest.raises(FailReply):
@@ -223,12 +227,12 @@ async def test_quirk_07_unknown_request_is_fail(peer):
 
 @pytest.mark.parametrize("name", C)
 @pytest.mark.gen_test
-async def test_quirk_08_fail_without_a_message(replay, name):
+async def test_quirk_08_fail_without_a_message(replay: Any, name: Any) -> None:
     client = await replay(name)
     logs = client.informs("log")
     requests = [(("sensor-sampling", "nosuch", "event"), FailReply, b"fail")]
     if name != "tcpborphserver3_v5":
-        requests += [(("fail",), FailReply, b"fail"), (("add", 1), InvalidReply, b"invalid")]
+        requests += [(("fail",), FailReply, b"fail"), (("add", 1), InvalidReply, b"invalid")]  # type: ignore[list-item]
     for request, error, code in requests:
         with pytest.raises(error) as caught:
             await client.request(*request)
@@ -239,7 +243,7 @@ async def test_quirk_08_fail_without_a_message(replay, name):
 
 @pytest.mark.parametrize("name", PYTHON)
 @pytest.mark.gen_test
-async def test_quirk_08_many_arguments_and_tracebacks(replay, name):
+async def test_quirk_08_many_arguments_and_tracebacks(replay: Any, name: Any) -> None:
     client = await replay(name)
     with pytest.raises(FailReply, match="first") as caught:
         await client.request("fail-many")
@@ -250,7 +254,7 @@ async def test_quirk_08_many_arguments_and_tracebacks(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_09_neither_ok_nor_fail(peer):
+async def test_quirk_09_neither_ok_nor_fail(peer: Any) -> None:
     client = peer(Script(odd_reply=b"!odd-reply \\0\\n\\r\\_ 42\n", bare=b"!bare\n"))
     await client.wait_connected()
     with pytest.raises(InvalidReply) as caught:
@@ -267,7 +271,7 @@ async def test_quirk_09_neither_ok_nor_fail(peer):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_18_others_come_and_go(replay, name):
+async def test_quirk_18_others_come_and_go(replay: Any, name: Any) -> None:
     client = await replay(name)
     heard = client.informs("client-connected", "client-disconnected")
     await gen.sleep(2)
@@ -279,7 +283,7 @@ async def test_quirk_18_others_come_and_go(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_18_overloaded(io_loop, peer):
+async def test_quirk_18_overloaded(io_loop: VirtualTimeLoop, peer: Any) -> None:
     client = peer(Script(block=b"#client-disconnected overloaded\n"))
     heard = client.informs("client-disconnected")
     await client.wait_connected()
@@ -295,7 +299,7 @@ async def test_quirk_18_overloaded(io_loop, peer):
 
 
 @pytest.mark.gen_test
-async def test_quirk_18_another_client_is_thrown_out(io_loop, peer):
+async def test_quirk_18_another_client_is_thrown_out(io_loop: VirtualTimeLoop, peer: Any) -> None:
     client = peer(Script())
     await client.wait_connected()
     client.device.send_raw(b"#client-disconnected 10.0.0.1:7147\n")
@@ -307,7 +311,7 @@ async def test_quirk_18_another_client_is_thrown_out(io_loop, peer):
 
 @pytest.mark.parametrize("name", C)
 @pytest.mark.gen_test
-async def test_quirk_19_logs_within_a_reply(replay, name):
+async def test_quirk_19_logs_within_a_reply(replay: Any, name: Any) -> None:
     client = await replay(name)
     logs = client.informs("log")
     await client.request("log-level", "debug")
@@ -319,7 +323,7 @@ async def test_quirk_19_logs_within_a_reply(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_19_logs_between_informs(peer):
+async def test_quirk_19_logs_between_informs(peer: Any) -> None:
     log = b"#log info 1795328559.639 Ckatcp hello\n"
     client = peer(Script(help=log + b"#help a b\n" + log + b"#help c d\n" + log + b"!help ok 2\n"))
     logs = client.informs("log")
@@ -347,19 +351,19 @@ GOODBYES = {
 }
 
 
-async def it_comes_back(client, reason):
+async def it_comes_back(client: Client, reason: Any) -> None:
     """The device has said goodbye, once; the client is connected again when it may be."""
-    ((when, cause),) = client.lost
+    ((when, cause),) = client.lost  # type: ignore[attr-defined]
     assert type(cause) is DeviceDisconnected
     assert cause.reason == reason
     await client.wait_connected(1.1)
-    assert client.io_loop.now == pytest.approx(when + 1, abs=0.01)
+    assert client.io_loop.now == pytest.approx(when + 1, abs=0.01)  # type: ignore[attr-defined]
     assert client.stats.connects == 2
 
 
 @pytest.mark.parametrize("name", GOODBYES)
 @pytest.mark.gen_test
-async def test_quirk_20_halt(replay, name):
+async def test_quirk_20_halt(replay: Any, name: Any) -> None:
     client = await replay(name, "?halt")
     assert await client.request("halt") == ([], [])
     await client.wait_disconnected(0.1)
@@ -368,7 +372,7 @@ async def test_quirk_20_halt(replay, name):
 
 @pytest.mark.parametrize("name", GOODBYES)
 @pytest.mark.gen_test
-async def test_quirk_20_another_client_says_halt(replay, name):
+async def test_quirk_20_another_client_says_halt(replay: Any, name: Any) -> None:
     client = await replay(name, "?halt", "c2")
     await client.wait_disconnected(1)
     await it_comes_back(client, GOODBYES[name][1])
@@ -376,7 +380,7 @@ async def test_quirk_20_another_client_says_halt(replay, name):
 
 @pytest.mark.parametrize("name", [*C, *PYTHON])
 @pytest.mark.gen_test
-async def test_quirk_20_restart(replay, name):
+async def test_quirk_20_restart(replay: Any, name: Any) -> None:
     client = await replay(name, "?restart")
     assert await client.request("restart") == ([], [])
     await client.wait_disconnected(0.1)
@@ -387,7 +391,7 @@ async def test_quirk_20_restart(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_20_it_goes_on(replay):
+async def test_quirk_20_it_goes_on(replay: Any) -> None:
     client = await replay("rust", "?halt")
     assert await client.request("halt") == ([], [])
     for name in ("rust", "aiokatcp"):
@@ -400,7 +404,7 @@ async def test_quirk_20_it_goes_on(replay):
 
 
 @pytest.mark.gen_test
-async def test_quirk_20_no_reply(peer):
+async def test_quirk_20_no_reply(peer: Any) -> None:
     client = peer(Script(halt=None))
     await client.wait_connected()
     with pytest.raises(ConnectionLost) as caught:
@@ -411,7 +415,7 @@ async def test_quirk_20_no_reply(peer):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_21_terminated(io_loop, replay, name):
+async def test_quirk_21_terminated(io_loop: VirtualTimeLoop, replay: Any, name: Any) -> None:
     client = await replay(name, "server process gets SIGTERM")
     sensor = sampled(name)
     await client.request("sensor-sampling", sensor, "auto")
@@ -425,9 +429,9 @@ async def test_quirk_21_terminated(io_loop, replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_22_winding_down(io_loop, peer):
+async def test_quirk_22_winding_down(io_loop: VirtualTimeLoop, peer: Any) -> None:
     class WindingDown(Script):
-        def greet(self, connection):
+        def greet(self, connection: Connection) -> None:
             if io_loop.now < 4:
                 connection.call_later(0.9, lambda: connection.close(reset=True))
             else:
@@ -445,7 +449,7 @@ async def test_quirk_22_winding_down(io_loop, peer):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_23_not_utf8(replay, name):
+async def test_quirk_23_not_utf8(replay: Any, name: Any) -> None:
     client = await replay(name, "argument that is not UTF-8 (fresh connections)", "u8")
     sensor = sampled(name)
     await client.request("sensor-sampling", sensor, "auto")
@@ -470,7 +474,7 @@ async def test_quirk_23_not_utf8(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_23_text_is_utf8(peer):
+async def test_quirk_23_text_is_utf8(peer: Any) -> None:
     client = peer(Script(say=b"!say ok\n"))
     await client.wait_connected()
     await client.request("say", "h\u00e9")
@@ -479,7 +483,7 @@ async def test_quirk_23_text_is_utf8(peer):
 
 @pytest.mark.parametrize("name", ["aiokatcp", "c_ska_v4", "c_ska_v5", *PYTHON])
 @pytest.mark.gen_test
-async def test_quirk_24_order_of_replies(io_loop, replay, name):
+async def test_quirk_24_order_of_replies(io_loop: VirtualTimeLoop, replay: Any, name: Any) -> None:
     client = await replay(name, "pipelining: slow then watchdog", watchdog=0.3, watchdog_timeout=0.1)
     order = []
     for request in (("slow", 0.6), ("watchdog",), ("echo", "z")):
@@ -494,11 +498,11 @@ async def test_quirk_24_order_of_replies(io_loop, replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_25_too_many_requests(io_loop, peer):
+async def test_quirk_25_too_many_requests(io_loop: VirtualTimeLoop, peer: Any) -> None:
     class Hundred(Script):
         waiting = []
 
-        def receive(self, context):
+        def receive(self, context: RequestContext) -> None:
             self.waiting.append(context)
             if len(self.waiting) == 100:
                 context.connection.pause_reading()
@@ -513,7 +517,7 @@ async def test_quirk_25_too_many_requests(io_loop, peer):
         await client.request("watchdog", timeout=5)
     assert {type(future.exception()) for future in futures} == {RequestTimeout}
     for context in Hundred.waiting[:100]:
-        context.connection.write(b"!wait[%d] ok\n" % context.message.mid)
+        context.connection.write(b"!wait[%d] ok\n" % context.message.mid)  # type: ignore[str-format]
     client.device.connections[0].resume_reading()
     assert (await client.request("watchdog", timeout=5)).arguments == []
     assert client.stats.unmatched_replies == 101
@@ -521,29 +525,29 @@ async def test_quirk_25_too_many_requests(io_loop, peer):
 
 
 @pytest.mark.gen_test
-async def test_quirk_26_long_requests(peer):
+async def test_quirk_26_long_requests(peer: Any) -> None:
     class Short(Script):
-        def receive(self, context):
+        def receive(self, context: RequestContext) -> None:
             if len(bytes(context.message)) <= 2**21:
                 super().receive(context)
-            elif self.refuse:
+            elif self.refuse:  # type: ignore[attr-defined]
                 context.connection.close(reset=True)
 
     for refuse, error in ((True, ConnectionLost), (False, RequestTimeout)):
         behaviour = Short(IDS, watchdog=b"!watchdog%s ok\n")
-        behaviour.refuse = refuse
+        behaviour.refuse = refuse  # type: ignore[attr-defined]
         client = peer(behaviour)
         await client.wait_connected()
         with pytest.raises(error) as caught:
             await client.request("watchdog", b"x" * 2**21)
-        assert caught.value.sent is True
+        assert caught.value.sent is True  # type: ignore[attr-defined]
         assert (await client.request("watchdog", wait_connected=True)).arguments == []
         assert client.stats.connects == 1 + refuse
 
 
 @pytest.mark.parametrize("name", ["aiokatcp", "c_ska_v4", "c_ska_v5", *PYTHON])
 @pytest.mark.gen_test
-async def test_quirk_26_long_replies(replay, name):
+async def test_quirk_26_long_replies(replay: Any, name: Any) -> None:
     client = await replay(name)
     ((argument,), _) = await client.request("big", 70000)
     assert len(argument) == 70000
@@ -554,9 +558,9 @@ async def test_quirk_26_long_replies(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_27_cut_off(io_loop, peer):
+async def test_quirk_27_cut_off(io_loop: VirtualTimeLoop, peer: Any) -> None:
     class Flood(Script):
-        def receive(self, context):
+        def receive(self, context: RequestContext) -> None:
             for _ in range(64):  # 4 MiB, while the client's loop is held up
                 context.connection.write(b"#tick " + b"x" * 65529 + b"\n")
             context.connection.close(flush=False)
@@ -572,9 +576,9 @@ async def test_quirk_27_cut_off(io_loop, peer):
 
 
 @pytest.mark.gen_test
-async def test_quirk_27_reads_while_it_waits(peer):
+async def test_quirk_27_reads_while_it_waits(peer: Any) -> None:
     class Late(Script):
-        def receive(self, context):
+        def receive(self, context: RequestContext) -> None:
             for _ in range(128):
                 context.connection.write(b"#tick " + b"x" * 65529 + b"\n")
             context.connection.call_later(1, context.connection.write, b"!late ok\n")
@@ -589,7 +593,7 @@ async def test_quirk_27_reads_while_it_waits(peer):
 
 
 @pytest.mark.gen_test
-async def test_quirk_28_close_closes_both_sides(io_loop, replay):
+async def test_quirk_28_close_closes_both_sides(io_loop: VirtualTimeLoop, replay: Any) -> None:
     client = await replay("katcp_python_v5")
     request = client.request("slow", 0.6)
     await io_loop.idle()
@@ -603,7 +607,7 @@ async def test_quirk_28_close_closes_both_sides(io_loop, replay):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b" \t \n", b"\t\r\n", b"\n\r\n \n\n"])
 @pytest.mark.gen_test
-async def test_quirk_29_ends_of_lines(io_loop, peer, end):
+async def test_quirk_29_ends_of_lines(io_loop: VirtualTimeLoop, peer: Any, end: bytes) -> None:
     client = peer(
         Script(IDS.replace(b" ", b"\t ").replace(b"\n", end), list=b"#list%s \t a  b" + end + b"!list%s ok\t1" + end)
     )

@@ -1,15 +1,19 @@
 """What real devices do beyond the guidelines, quirk by quirk: sensors and their sampling. See `quirk_table`."""
 
+from __future__ import annotations
+
 import logging
 import math
+from typing import Any, Optional
 
 import pytest
-from recording import NAMES
-from replay import BULK, sampled
-from script import IDS, V4, V5, Script
+from recordings.recording import NAMES
+from recordings.replay import BULK, sampled
+from recordings.script import IDS, V4, V5, Script
 from tornado import gen
 
 from katcp_tornado import (
+    Client,
     FailReply,
     InvalidReply,
     Reading,
@@ -20,14 +24,15 @@ from katcp_tornado import (
     Timestamp,
     forward_logs,
 )
+from katcp_tornado.testing import VirtualTimeLoop
 
 PYTHON = ["katcp_python_v4", "katcp_python_v5", "katcp_python_v51", "katcp_python_v5_nomid"]
 C_SKA = ["c_ska_v4", "c_ska_v5"]
 
 
-def asked(client, name):
+def asked(client: Client, name: Any) -> Any:
     """The arguments of the requests of this name that have reached the device."""
-    return [message.arguments for _, message in client.device.received if message.name == name]
+    return [message.arguments for _, message in client.device.received if message.name == name]  # type: ignore[attr-defined]
 
 
 # Names
@@ -35,7 +40,7 @@ def asked(client, name):
 
 @pytest.mark.parametrize("name", C_SKA)
 @pytest.mark.gen_test
-async def test_quirk_10_names_are_prefixes(replay, name):
+async def test_quirk_10_names_are_prefixes(replay: Any, name: Any) -> None:
     client = await replay(name)
     _, informs = await client.request("sensor-list", "ticker")
     assert [each.arguments[0] for each in informs] == [b"ticker", b"ticker-float"]
@@ -50,7 +55,7 @@ async def test_quirk_10_names_are_prefixes(replay, name):
 
 @pytest.mark.parametrize("name", C_SKA)
 @pytest.mark.gen_test
-async def test_quirk_10_no_regular_expressions(replay, name):
+async def test_quirk_10_no_regular_expressions(replay: Any, name: Any) -> None:
     client = await replay(name)
     with pytest.raises(InvalidReply, match="sensor"):
         await client.sensor_list("/int-/")
@@ -58,7 +63,7 @@ async def test_quirk_10_no_regular_expressions(replay, name):
 
 @pytest.mark.parametrize("name", ["aiokatcp", *PYTHON])
 @pytest.mark.gen_test
-async def test_quirk_10_regular_expressions(replay, name):
+async def test_quirk_10_regular_expressions(replay: Any, name: Any) -> None:
     client = await replay(name)
     assert [info.name for info in await client.sensor_list("/int-/")] == ["int-sensor"]
     with pytest.raises(FailReply):
@@ -66,7 +71,7 @@ async def test_quirk_10_regular_expressions(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_10_subscribes_to_what_was_named(replay):
+async def test_quirk_10_subscribes_to_what_was_named(replay: Any) -> None:
     client = await replay("c_ska_v5")
     subscription = client.subscribe("ticker")
     await subscription.synced()
@@ -79,9 +84,9 @@ async def test_quirk_10_subscribes_to_what_was_named(replay):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_11_first_status(io_loop, replay, name):
+async def test_quirk_11_first_status(io_loop: VirtualTimeLoop, replay: Any, name: Any) -> None:
     client = await replay(name)
-    readings = []
+    readings: list[Any] = []
     subscription = client.subscribe(sampled(name), readings.append)
     await subscription.synced(5)
     assert io_loop.now < 0.1
@@ -95,7 +100,7 @@ async def test_quirk_11_first_status(io_loop, replay, name):
 
 @pytest.mark.parametrize("name", ["c_ska_v4", "c_ska_v5", "tcpborphserver3_v5"])
 @pytest.mark.gen_test
-async def test_quirk_12_unknown_strategies(replay, name):
+async def test_quirk_12_unknown_strategies(replay: Any, name: str) -> None:
     client = await replay(name)
     subscription = client.subscribe(sampled(name), strategy="event-rate", params=(0.4, 5))
     with pytest.raises(FailReply):
@@ -106,7 +111,7 @@ async def test_quirk_12_unknown_strategies(replay, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_12_parameters_are_rewritten(replay, name):
+async def test_quirk_12_parameters_are_rewritten(replay: Any, name: Any) -> None:
     client = await replay(name)
     subscription = client.subscribe(sampled(name), strategy="period", params=(0.5,))
     await subscription.synced()
@@ -117,7 +122,7 @@ async def test_quirk_12_parameters_are_rewritten(replay, name):
 
 @pytest.mark.parametrize("reply", ["a period", "a period 1.0000", "a", "", "b event 7"])
 @pytest.mark.gen_test
-async def test_quirk_12_whatever_the_reply_repeats(peer, reply):
+async def test_quirk_12_whatever_the_reply_repeats(peer: Any, reply: str) -> None:
     ok = f"!sensor-sampling ok {reply}\n".encode()
     client = peer(Script(sensor_sampling=b"#sensor-status 1 1 a nominal 3\n" + ok))
     subscription = client.subscribe("a", strategy="period", params=(1,), type=int)
@@ -127,7 +132,7 @@ async def test_quirk_12_whatever_the_reply_repeats(peer, reply):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_13_lists_of_names(replay, name):
+async def test_quirk_13_lists_of_names(replay: Any, name: Any) -> None:
     client = await replay(name)
     names = {"rust": ["power-on", "temperature"], "tcpborphserver3_v5": ["mode"]}.get(name, ["ticker", "int-sensor"])
     subscription = client.subscribe([*names, names[0]], strategy="event")
@@ -141,7 +146,7 @@ async def test_quirk_13_lists_of_names(replay, name):
 
 @pytest.mark.parametrize("name", BULK)
 @pytest.mark.gen_test
-async def test_quirk_13_one_of_a_list_is_refused(replay, name):
+async def test_quirk_13_one_of_a_list_is_refused(replay: Any, name: Any) -> None:
     client = await replay(name)
     subscription = client.subscribe(["ticker", "nosuch"], strategy="event")
     with pytest.raises(FailReply):
@@ -153,9 +158,9 @@ async def test_quirk_13_one_of_a_list_is_refused(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_13_the_old_strategy_goes_on(replay):
+async def test_quirk_13_the_old_strategy_goes_on(replay: Any) -> None:
     client = await replay("c_ska_v5")
-    readings = []
+    readings: list[Any] = []
     older = client.subscribe("ticker", readings.append)
     await older.synced()
     newer = client.subscribe("ticker", strategy="event-rate", params=(0.4, 5))
@@ -173,7 +178,7 @@ async def test_quirk_13_the_old_strategy_goes_on(replay):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_quirk_14_every_recorded_value(replay, name):
+async def test_quirk_14_every_recorded_value(replay: Any, name: Any) -> None:
     client = await replay(name)
     infos = await client.sensor_list()
     assert len(infos) == len(client.device.behaviour.informs("sensor-list"))
@@ -193,7 +198,7 @@ async def test_quirk_14_every_recorded_value(replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_14_c(replay):
+async def test_quirk_14_c(replay: Any) -> None:
     client = await replay("c_ska_v5")
     assert await client.sensor_list("int-hex") == [
         SensorInfo("int-hex", "integer with a hex format", "none", "integer", [b"-2147483648", b"2147483647"] * 2)
@@ -204,7 +209,7 @@ async def test_quirk_14_c(replay):
 
 
 @pytest.mark.gen_test
-async def test_quirk_14_rust(replay):
+async def test_quirk_14_rust(replay: Any) -> None:
     client = await replay("rust")
     (info,) = await client.sensor_list("temperature")
     assert info == SensorInfo(
@@ -221,7 +226,7 @@ async def test_quirk_14_rust(replay):
 
 @pytest.mark.parametrize("name", ["aiokatcp", "katcp_python_v5"])
 @pytest.mark.gen_test
-async def test_quirk_14_nan(replay, name):
+async def test_quirk_14_nan(replay: Any, name: str) -> None:
     client = await replay(name)
     reading = await client.sensor_reading("failure-sensor")
     assert reading.status is SensorStatus.FAILURE and math.isnan(reading.value)
@@ -240,7 +245,7 @@ async def test_quirk_14_nan(replay, name):
     ],
 )
 @pytest.mark.gen_test
-async def test_quirk_14_odd_integers(peer, wire, value):
+async def test_quirk_14_odd_integers(peer: Any, wire: bytes, value: Optional[int]) -> None:
     sampling = b"#sensor-status " + wire + b"\n!sensor-sampling ok a auto\n"
     client = peer(
         Script(sensor_list=b"#sensor-list a \\@ none integer 0 1\n!sensor-list ok 1\n", sensor_sampling=sampling)
@@ -254,9 +259,9 @@ async def test_quirk_14_odd_integers(peer, wire, value):
 
 @pytest.mark.parametrize("name", ["katcp_python_v4", "c_ska_v4"])
 @pytest.mark.gen_test
-async def test_quirk_15_milliseconds(io_loop, replay, name):
+async def test_quirk_15_milliseconds(io_loop: VirtualTimeLoop, replay: Any, name: str) -> None:
     client = await replay(name)
-    readings = []
+    readings: list[Any] = []
     subscription = client.subscribe(["ticker", "int-sensor"], readings.append, strategy="period", params=(0.5,))
     await subscription.synced()
     await gen.sleep(1.2)
@@ -266,7 +271,7 @@ async def test_quirk_15_milliseconds(io_loop, replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_15_timestamps_as_values(replay):
+async def test_quirk_15_timestamps_as_values(replay: Any) -> None:
     for name in ("katcp_python_v4", "katcp_python_v5"):
         client = await replay(name)
         assert await client.sensor_value("timestamp-sensor") == Timestamp(1234567890.25)
@@ -274,7 +279,7 @@ async def test_quirk_15_timestamps_as_values(replay):
 
 @pytest.mark.parametrize("banner", [V4, V5], ids=["v4", "v5"])
 @pytest.mark.gen_test
-async def test_quirk_15_logs(peer, caplog, banner):
+async def test_quirk_15_logs(peer: Any, caplog: pytest.LogCaptureFixture, banner: Any) -> None:
     stamp = b"1795329509363" if banner == V4 else b"1795329509.363"
     client = peer(Script(banner, hello=b"#log warn " + stamp + b" Ckatcp hello\n!hello ok\n"))
     forward_logs(client, logging.getLogger("device"))
@@ -289,7 +294,7 @@ async def test_quirk_15_logs(peer, caplog, banner):
 
 @pytest.mark.parametrize("name", ["aiokatcp", *C_SKA, *PYTHON])
 @pytest.mark.gen_test
-async def test_quirk_16_change_informs(replay, name):
+async def test_quirk_16_change_informs(replay: Any, name: Any) -> None:
     client = await replay(name)
     watcher = SensorWatcher(client)
     client.add_sensor_watcher(watcher)
@@ -309,7 +314,7 @@ async def test_quirk_16_change_informs(replay, name):
 )
 @pytest.mark.parametrize("banner", [V4, IDS], ids=["v4", "v5"])
 @pytest.mark.gen_test
-async def test_quirk_16_any_change_inform(io_loop, peer, banner, inform):
+async def test_quirk_16_any_change_inform(io_loop: VirtualTimeLoop, peer: Any, banner: Any, inform: str) -> None:
     script = Script(
         banner,
         sensor_list=b"#sensor-list%s a \\@ \\@ integer\n!sensor-list%s ok 1\n",
@@ -330,7 +335,7 @@ async def test_quirk_16_any_change_inform(io_loop, peer, banner, inform):
 
 @pytest.mark.parametrize("name", ["aiokatcp", *PYTHON])
 @pytest.mark.gen_test
-async def test_quirk_17_removed_while_sampled(io_loop, replay, name):
+async def test_quirk_17_removed_while_sampled(io_loop: VirtualTimeLoop, replay: Any, name: Any) -> None:
     client = await replay(name, "sensor removed while sampled")
     subscription = client.subscribe("dyn2", strategy="event", type=bytes)
     await subscription.synced(5)
@@ -342,14 +347,14 @@ async def test_quirk_17_removed_while_sampled(io_loop, replay, name):
 
 
 @pytest.mark.gen_test
-async def test_quirk_17_a_sensor_goes_and_comes_back(io_loop, peer):
+async def test_quirk_17_a_sensor_goes_and_comes_back(io_loop: VirtualTimeLoop, peer: Any) -> None:
     script = Script(
         sensor_list=b"#sensor-list a \\@ \\@ integer\n!sensor-list ok 1\n",
         sensor_sampling=b"#sensor-status 1 1 a nominal 3\n!sensor-sampling ok a auto\n",
     )
     there = dict(script.answers)
     client = peer(script)
-    readings = []
+    readings: list[Any] = []
     subscription = client.subscribe("a", readings.append)
     await subscription.synced(5)
     script.answers.update(
@@ -369,7 +374,7 @@ async def test_quirk_17_a_sensor_goes_and_comes_back(io_loop, peer):
 
 
 @pytest.mark.gen_test
-async def test_quirk_17_watched(io_loop, peer):
+async def test_quirk_17_watched(io_loop: VirtualTimeLoop, peer: Any) -> None:
     script = Script(
         sensor_list=b"#sensor-list a \\@ \\@ integer\n!sensor-list ok 1\n",
         sensor_sampling=b"#sensor-status 1 1 a nominal 3\n!sensor-sampling ok a auto\n",
@@ -387,5 +392,5 @@ async def test_quirk_17_watched(io_loop, peer):
     client.device.send_raw(b"#interface-changed sensor-list\n")
     await io_loop.idle()
     assert watcher.state is SyncState.SYNCED
-    assert watcher.sensors["a"].reading.value == 3
+    assert watcher.sensors["a"].reading.value == 3  # type: ignore[union-attr]
     assert asked(client, "sensor-sampling").count([b"a", b"auto"]) == 2

@@ -1,13 +1,17 @@
 """Whatever was recorded of real devices, the client gets along with it."""
 
+from __future__ import annotations
+
 import logging
+from typing import Any
 
 import pytest
-from recording import NAMES, Event, Recording
-from replay import Replay, sampled
+from recordings.recording import NAMES, Event, Recording
+from recordings.replay import Replay, sampled
 from tornado import gen
 
 from katcp_tornado import (
+    Client,
     ConnectionLost,
     FailReply,
     InvalidReply,
@@ -19,6 +23,7 @@ from katcp_tornado import (
     SensorStatus,
     SensorWatcher,
 )
+from katcp_tornado.testing import VirtualTimeLoop
 
 PYTHON = {
     "katcp-library": ("katcp-python-0.9.3",),
@@ -57,18 +62,18 @@ BANNERS = {
 }
 
 
-def test_all_recordings_are_there():
+def test_all_recordings_are_there() -> None:
     assert set(BANNERS) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_banner(io_loop, replay, name):
+async def test_banner(io_loop: VirtualTimeLoop, replay: Any, name: Any) -> None:
     client = await replay(name)
     await io_loop.idle()
     protocol, versions = BANNERS[name]
     if not protocol.startswith("4"):
-        versions = {"katcp-protocol": (protocol,), **versions}
+        versions = {"katcp-protocol": (protocol,), **versions}  # type: ignore[dict-item]
     assert client.protocol == ProtocolFlags.parse(protocol)
     assert client.versions == versions
     assert io_loop.now < 0.01
@@ -79,7 +84,7 @@ async def test_banner(io_loop, replay, name):
 @pytest.mark.parametrize("request_name", ["help", "sensor-list", "sensor-value", "version-list", "client-list"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_lists(replay, name, request_name):
+async def test_lists(replay: Any, name: Any, request_name: str) -> None:
     client = await replay(name)
     if (name, request_name) == ("katcp_python_v4", "version-list"):
         with pytest.raises(InvalidReply, match="Unknown request"):
@@ -88,7 +93,7 @@ async def test_lists(replay, name, request_name):
     reply, informs = await client.request(request_name)
     assert reply == [b"%d" % len(informs)]
     assert {inform.name for inform in informs} <= {request_name}
-    heard = []
+    heard: list[Any] = []
     reply, informs = await client.request(request_name, on_inform=heard.append)
     assert reply == [b"%d" % len(heard)]
     assert informs == []
@@ -96,7 +101,7 @@ async def test_lists(replay, name, request_name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_one_sensor(replay, name):
+async def test_one_sensor(replay: Any, name: Any) -> None:
     client = await replay(name)
     sensor = {"rust": "packet-count", "tcpborphserver3_v5": "mode"}.get(name, "int-sensor")
     reply, (inform,) = await client.request("sensor-list", sensor)
@@ -109,7 +114,7 @@ async def test_one_sensor(replay, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_sampling(replay, name):
+async def test_sampling(replay: Any, name: Any) -> None:
     sensor = sampled(name)
     client = await replay(name, "sensor-sampling: strategies")
     statuses = client.informs("sensor-status")
@@ -126,17 +131,17 @@ async def test_sampling(replay, name):
 
 
 class Updates(SensorWatcher):
-    def __init__(self, client):
+    def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self.updates = []
+        self.updates: list[Any] = []
 
-    def sensor_updated(self, name, reading):
+    def sensor_updated(self, name: Any, reading: Any) -> None:
         self.updates.append((name, reading.status))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_all_sensors(replay, caplog, name):
+async def test_all_sensors(replay: Any, caplog: pytest.LogCaptureFixture, name: Any) -> None:
     client = await replay(name)
     watcher = Updates(client)
     client.add_sensor_watcher(watcher)
@@ -145,7 +150,7 @@ async def test_all_sensors(replay, caplog, name):
     assert list(watcher.sensors) == sensors
     values = client.device.behaviour.informs("sensor-value")
     for sensor, mirrored in watcher.sensors.items():
-        assert mirrored.reading.status.value == values[sensor.encode()].arguments[3].decode()
+        assert mirrored.reading.status.value == values[sensor.encode()].arguments[3].decode()  # type: ignore[union-attr]
     assert {sensor for sensor, _ in watcher.updates} == set(sensors)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
     watcher.updates.clear()
@@ -157,22 +162,22 @@ async def test_all_sensors(replay, caplog, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_errors(replay, name):
+async def test_errors(replay: Any, name: Any) -> None:
     client = await replay(name)
     for request in (("flurble",), ("flurble", "with", "arguments"), ("restart-not-sent",)):
         with pytest.raises(InvalidReply) as caught:
             await client.request(*request)
         assert caught.value.reply.name == request[0]
         assert "nknown" in str(caught.value)
-    for request in (
+    for request in (  # type: ignore[assignment]
         ("sensor-list", "nosuch"),
         ("sensor-value", "nosuch"),
         ("sensor-sampling", "nosuch", "event"),
         ("log-level", "nosuch"),
     ):
-        with pytest.raises((FailReply, InvalidReply)) as caught:
+        with pytest.raises((FailReply, InvalidReply)) as caught:  # type: ignore[assignment]
             await client.request(*request)
-        assert caught.value.reply.arguments[0] == (b"fail" if type(caught.value) is FailReply else b"invalid")
+        assert caught.value.reply.arguments[0] == (b"fail" if type(caught.value) is FailReply else b"invalid")  # type: ignore[comparison-overlap]
         assert caught.value.informs == []
     assert client.is_connected
 
@@ -180,14 +185,14 @@ async def test_errors(replay, name):
 NO_REPLY = (RequestTimeout, ConnectionLost, NotConnected)
 
 
-def own(exchange):
+def own(exchange: Any) -> Any:
     """The informs of a request and its reply; nothing if it got none."""
     lines = b"".join(data or b"" for _, data in exchange.events).split(b"\n")
     own = [message for message in map(Message.parse, filter(None, lines)) if message.name == exchange.request.name]
     return own[: 1 + next((i for i, message in enumerate(own) if message.mtype is MessageType.REPLY), -1)]
 
 
-def sent(conversation, reached):
+def sent(conversation: Any, reached: Any) -> Any:
     """The lines that the device has sent until the client hung up, if *reached* of the requests had reached it."""
     events = list(conversation.greeting)
     for exchange in conversation.exchanges[:reached]:
@@ -199,7 +204,7 @@ def sent(conversation, reached):
 @pytest.mark.parametrize("compress", [False, True], ids=["as recorded", "without delays"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.gen_test
-async def test_everything(io_loop, peer, name, compress):
+async def test_everything(io_loop: VirtualTimeLoop, peer: Any, name: Any, compress: bool) -> None:
     for conversation in Recording(name).conversations:
         behaviour = Replay(name, compress=compress)
         behaviour.conversation = conversation

@@ -1,20 +1,24 @@
 """With many sensors, too, no turn of the loop does more than a little."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import itertools
 from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sensor_tools import Ear, Mute, Picky, add_sensors, sampled
 
-from katcp_tornado import DeviceDisconnected, SensorWatcher, SyncState
+from katcp_tornado import Client, DeviceDisconnected, SensorWatcher, SyncState
 from katcp_tornado.sensors.cooperator import TURN, Cooperator
 from katcp_tornado.sensors.mirror import Mirror
 from katcp_tornado.sensors.sampled_sensor import SampledSensor
 from katcp_tornado.sensors.sampling import Sampling
 from katcp_tornado.sensors.worker import Worker
-from katcp_tornado.testing import Delay, Stall
+from katcp_tornado.testing import Delay, FakeDevice, Stall, VirtualTimeLoop
 
 MANY = 3 * TURN + 3
 DISCONNECTED, SYNCING, SYNCED, CLOSED = SyncState
@@ -26,21 +30,21 @@ DISCONNECTED, SYNCING, SYNCED, CLOSED = SyncState
 class Steps:
     """Loop enough for `Cooperator`: calls are kept, and made one turn at a time."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
 
-    def is_closed(self):
+    def is_closed(self) -> bool:
         return False
 
-    def call_soon(self, callback):
+    def call_soon(self, callback: Any) -> None:
         self.calls.append(callback)
 
-    def turn(self):
+    def turn(self) -> None:
         calls, self.calls = self.calls, []
         for call in calls:
             call()
 
-    def turns(self):
+    def turns(self) -> Any:
         """How many there are until nothing is left to do."""
         count = 0
         while self.calls:
@@ -50,21 +54,21 @@ class Steps:
 
 
 @pytest.fixture
-def loop():
+def loop() -> Any:
     return Steps()
 
 
 @pytest.fixture
-def turns(loop):
-    def work():
-        turns.go_on()
+def turns(loop: Any) -> Any:
+    def work() -> None:
+        turns.go_on()  # type: ignore[attr-defined]
 
     turns = Cooperator(loop, work)
     return turns
 
 
-def test_a_little_is_done_at_once(loop, turns):
-    done = []
+def test_a_little_is_done_at_once(loop: Any, turns: Any) -> None:
+    done: list[Any] = []
     turns.each(range(TURN), done.append)
     assert done == list(range(TURN))
     turns.each("ab", done.append)
@@ -76,8 +80,8 @@ def test_a_little_is_done_at_once(loop, turns):
     assert done[-1] == "c"
 
 
-def test_much_is_done_in_turns(loop, turns):
-    done = []
+def test_much_is_done_in_turns(loop: Any, turns: Any) -> None:
+    done: list[Any] = []
     turns.each(range(2 * TURN + 5), done.append)
     turns.each("ab", done.append)
     for expected in (TURN, 2 * TURN, 2 * TURN + 7):
@@ -87,10 +91,10 @@ def test_much_is_done_in_turns(loop, turns):
     assert loop.turns() <= 2
 
 
-def test_what_is_left_is_forgotten(loop, turns):
+def test_what_is_left_is_forgotten(loop: Any, turns: Any) -> None:
     done = []
 
-    def function(thing):
+    def function(thing: Any) -> None:
         done.append(thing)
         if thing == TURN + 5:
             turns.forget()
@@ -103,8 +107,8 @@ def test_what_is_left_is_forgotten(loop, turns):
     assert done[-1] == "c"
 
 
-def test_what_was_taken_counts(loop, turns):
-    done = []
+def test_what_was_taken_counts(loop: Any, turns: Any) -> None:
+    done: list[Any] = []
     turns.take(TURN - 1)
     turns.each("ab", done.append)
     assert done == ["a"]
@@ -112,10 +116,10 @@ def test_what_was_taken_counts(loop, turns):
     assert done == ["a", "b"]
 
 
-def test_after_a_keyboard_interrupt_it_goes_on(loop, turns):
+def test_after_a_keyboard_interrupt_it_goes_on(loop: Any, turns: Any) -> None:
     done = []
 
-    def function(thing):
+    def function(thing: Any) -> None:
         done.append(thing)
         if thing in (3, TURN + 7):
             raise KeyboardInterrupt
@@ -136,47 +140,47 @@ class Watcher(SensorWatcher):
 
     after = TURN + 10
 
-    def __init__(self, client, **options):
+    def __init__(self, client: Client, **options: Any) -> None:
         super().__init__(client, **options)
-        self.came, self.went, self.states, self.batches = [], [], [], []
+        self.came, self.went, self.states, self.batches = [], [], [], []  # type: ignore[var-annotated]
 
-    def then(self):
+    def then(self) -> None:
         pass
 
-    def sensor_added(self, name, info):
+    def sensor_added(self, name: Any, info: Any) -> None:
         self.came.append(name)
         self.batches[-1] += 1
         if len(self.came) == self.after:
             self.then()
 
-    def sensor_removed(self, name):
+    def sensor_removed(self, name: Any) -> None:
         self.went.append(name)
         self.batches[-1] += 1
 
-    def batch_start(self):
+    def batch_start(self) -> None:
         self.batches.append(0)
 
-    def state_updated(self, state):
+    def state_updated(self, state: Any) -> None:
         self.states.append(state)
 
 
 @pytest.fixture
-def names(device):
+def names(device: FakeDevice) -> Any:
     names = [f"s{number:05}" for number in range(MANY)]
     add_sensors(device, names)
     return names
 
 
 @pytest.fixture
-def client(connect):
+def client(connect: Callable[..., Client]) -> Any:
     return connect()
 
 
 @pytest.fixture
-def watch(client, names):
+def watch(client: Any, names: Any) -> Any:
     """``watch(**options)`` adds a watcher."""
 
-    def watch(**options):
+    def watch(**options: Any) -> Any:
         watcher = Watcher(client, **options)
         client.add_sensor_watcher(watcher)
         return watcher
@@ -184,7 +188,7 @@ def watch(client, names):
     return watch
 
 
-async def until(condition):
+async def until(condition: Any) -> None:
     """Come back in the turn in which this is so."""
     for _ in range(1000):
         if condition():
@@ -193,7 +197,7 @@ async def until(condition):
     raise AssertionError("that was never so")
 
 
-async def until_later(seconds, condition):
+async def until_later(seconds: Any, condition: Any) -> None:
     """The same, after so many seconds."""
     done = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(seconds, done.set_result, None)
@@ -201,11 +205,11 @@ async def until_later(seconds, condition):
     await until(condition)
 
 
-def lose(client):
+def lose(client: Client) -> None:
     client._link.session_lost(DeviceDisconnected("gone"))
 
 
-def all_is_well(device, client, watcher, names):
+def all_is_well(device: FakeDevice, client: Client, watcher: Any, names: Any) -> None:
     """Everything wanted is mirrored and sampled, and nothing else; nothing is left to be done."""
     assert sorted(watcher.sensors) == sorted(sampled(device)) == sorted(names)
     assert watcher.state is SYNCED and watcher._mirror.behind == 0
@@ -213,19 +217,19 @@ def all_is_well(device, client, watcher, names):
 
 
 @contextlib.contextmanager
-def counted(io_loop, monkeypatch, *functions):
+def counted(io_loop: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch, *functions: Any) -> Iterator[Any]:
     """Counts the calls of these methods, (class, name), in each turn: a dict from name to a Counter."""
-    turn, found = itertools.count(), {name: Counter() for _, name in functions}
+    turn, found = itertools.count(), {name: Counter() for _, name in functions}  # type: ignore[var-annotated]
     loop = io_loop.asyncio_loop
     now = [next(turn)]
-    once = loop._run_once
+    once = loop._run_once  # type: ignore[attr-defined]
 
-    def run_once():
+    def run_once() -> None:
         now[0] = next(turn)
         once()
 
-    def counting(name, method):
-        def method_counted(*args):
+    def counting(name: Any, method: Any) -> Any:
+        def method_counted(*args: Any) -> Any:
             found[name][now[0]] += 1
             return method(*args)
 
@@ -241,20 +245,28 @@ def counted(io_loop, monkeypatch, *functions):
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-MI"])
 @pytest.mark.parametrize("mute", [False, True])
 @pytest.mark.gen_test
-async def test_no_turn_does_more(io_loop, monkeypatch, device, client, names, protocol, mute):
+async def test_no_turn_does_more(
+    io_loop: VirtualTimeLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    device: FakeDevice,
+    client: Any,
+    names: Any,
+    protocol: str,
+    mute: bool,
+) -> None:
     """Whatever is done for each sensor is done for so many at most in one turn, but what has to be one step."""
     device.protocol = protocol
     if mute:
         device.behaviour = Mute()
     await client.wait_connected()
     functions = [(Worker, name) for name in ("_typed", "_take", "_in_force", "_look")]
-    functions += [(Sampling, name) for name in ("_settled", "_compare")]
+    functions += [(Sampling, name) for name in ("_settled", "_compare")]  # type: ignore[misc]
     functions += [
-        (Mirror, "_put"),
-        (Mirror, "_wants"),
-        (Mirror, "_remove"),
-        (SampledSensor, "needs_type"),
-        (SampledSensor, "wanted"),
+        (Mirror, "_put"),  # type: ignore[list-item]
+        (Mirror, "_wants"),  # type: ignore[list-item]
+        (Mirror, "_remove"),  # type: ignore[list-item]
+        (SampledSensor, "needs_type"),  # type: ignore[list-item]
+        (SampledSensor, "wanted"),  # type: ignore[list-item]
     ]
     with counted(io_loop, monkeypatch, *functions) as found:
         watcher = SensorWatcher(client)
@@ -286,7 +298,9 @@ async def test_no_turn_does_more(io_loop, monkeypatch, device, client, names, pr
 
 
 @pytest.mark.gen_test
-async def test_a_watcher_follows_in_batches(io_loop, device, client, watch, names):
+async def test_a_watcher_follows_in_batches(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any
+) -> None:
     watcher = watch()
     await watcher.synced()
     assert watcher.came == names
@@ -304,12 +318,12 @@ async def test_a_watcher_follows_in_batches(io_loop, device, client, watch, name
 
 
 @pytest.mark.gen_test
-async def test_a_short_list_is_followed_at_once(device, client, watch, names):
+async def test_a_short_list_is_followed_at_once(device: FakeDevice, client: Any, watch: Any, names: Any) -> None:
     for name in names[TURN:]:
         device.remove_sensor(name)
     watcher = watch()
     taken, answered = client._sampling.list._answered, []
-    client._sampling.list._answered = lambda *answer: (taken(*answer), answered.append(len(watcher.came)))
+    client._sampling.list._answered = lambda *answer: (taken(*answer), answered.append(len(watcher.came)))  # type: ignore[func-returns-value]
     await watcher.synced()
     assert answered == [TURN], "in the step of the answer"
     assert [size for size in watcher.batches if size] == [TURN]
@@ -317,12 +331,14 @@ async def test_a_short_list_is_followed_at_once(device, client, watch, names):
 
 @pytest.mark.parametrize("last", [1, TURN])
 @pytest.mark.gen_test
-async def test_synced_is_not_claimed_early(io_loop, device, client, watch, names, last):
+async def test_synced_is_not_claimed_early(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any, last: Any
+) -> None:
     """Not even if there is nothing to be done for all the sensors at the beginning of the list."""
     wanted = set(names[-last:])
     seen = []
 
-    def wants(info):
+    def wants(info: Any) -> bool:
         seen.append((watcher.state, synced.done()))
         return info.name in wanted
 
@@ -336,7 +352,9 @@ async def test_synced_is_not_claimed_early(io_loop, device, client, watch, names
 
 
 @pytest.mark.gen_test
-async def test_the_same_sensors_are_known_at_once(io_loop, device, client, watch, names):
+async def test_the_same_sensors_are_known_at_once(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any
+) -> None:
     """A list that is asked for by somebody else, and tells nothing new, does not make a watcher less than SYNCED."""
     watcher = watch()
     await watcher.synced()
@@ -352,7 +370,9 @@ async def test_the_same_sensors_are_known_at_once(io_loop, device, client, watch
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.gen_test
-async def test_lost_in_the_middle(io_loop, device, client, watch, names, inside):
+async def test_lost_in_the_middle(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any, inside: bool
+) -> None:
     watcher = watch()
     io_soon = io_loop.asyncio_loop.call_soon
     watcher.then = lambda: lose(client) if inside else io_soon(lose, client)
@@ -369,7 +389,9 @@ async def test_lost_in_the_middle(io_loop, device, client, watch, names, inside)
 
 
 @pytest.mark.gen_test
-async def test_what_was_to_be_followed_is_nothing_to_the_next_connection(io_loop, device, client, watch, names):
+async def test_what_was_to_be_followed_is_nothing_to_the_next_connection(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any
+) -> None:
     """The next device may have other sensors, and be long in saying so."""
     watcher = watch()
     watcher.then = lambda: io_loop.asyncio_loop.call_soon(lose, client)
@@ -384,7 +406,9 @@ async def test_what_was_to_be_followed_is_nothing_to_the_next_connection(io_loop
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.gen_test
-async def test_closed_in_the_middle(io_loop, device, client, watch, names, inside):
+async def test_closed_in_the_middle(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any, inside: bool
+) -> None:
     watcher = watch()
     watcher.then = lambda: client.close() if inside else io_loop.asyncio_loop.call_soon(client.close)
     await client.wait_closed()
@@ -396,7 +420,9 @@ async def test_closed_in_the_middle(io_loop, device, client, watch, names, insid
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.gen_test
-async def test_removed_in_the_middle(io_loop, device, client, watch, names, inside):
+async def test_removed_in_the_middle(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any, inside: bool
+) -> None:
     watcher = watch()
     remove = client.remove_sensor_watcher
     watcher.then = lambda: remove(watcher) if inside else io_loop.asyncio_loop.call_soon(remove, watcher)
@@ -418,15 +444,23 @@ async def test_removed_in_the_middle(io_loop, device, client, watch, names, insi
 @pytest.mark.parametrize("change", ["sensor-list", "sensor"])
 @pytest.mark.gen_test
 async def test_the_sensors_change_in_the_middle(
-    io_loop, monkeypatch, device, client, watch, names, change, inside, turn
-):
+    io_loop: VirtualTimeLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    device: FakeDevice,
+    client: Any,
+    watch: Any,
+    names: Any,
+    change: str,
+    inside: bool,
+    turn: Any,
+) -> None:
     """One that was followed goes, one that was still to be followed goes, one becomes another, one comes."""
     for module in ("cooperator", "sampling", "mirror"):
         monkeypatch.setattr(f"katcp_tornado.sensors.{module}.TURN", turn)
     watcher = watch()
     followed, ahead, other = names[3], names[-3], names[-4]
 
-    def changes():
+    def changes() -> None:
         for name in (followed, ahead):
             device.remove_sensor(name)
         device.add_sensor(other, "string", "text")
@@ -445,11 +479,13 @@ async def test_the_sensors_change_in_the_middle(
 
 
 @pytest.mark.gen_test
-async def test_the_list_is_refused_in_the_middle(io_loop, device, client, watch, names):
+async def test_the_list_is_refused_in_the_middle(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any
+) -> None:
     """What the device has said before is followed to its end; that it is still so is not claimed."""
     watcher = watch()
 
-    def changes():
+    def changes() -> None:
         device.on_request("sensor-list", Picky("sensor-list"))
         client._link.session.receive(b"#interface-changed sensor-list\n")
 
@@ -462,7 +498,9 @@ async def test_the_list_is_refused_in_the_middle(io_loop, device, client, watch,
 
 
 @pytest.mark.gen_test
-async def test_a_filter_that_raises(device, client, watch, names, caplog):
+async def test_a_filter_that_raises(
+    device: FakeDevice, client: Any, watch: Any, names: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     odd = {names[3], names[TURN + 3]}
     watcher = watch(filter=lambda info: 1 / (info.name not in odd))
     await watcher.synced()
@@ -472,16 +510,18 @@ async def test_a_filter_that_raises(device, client, watch, names, caplog):
 
 @pytest.mark.parametrize("what", ["remove", "lose", "close"])
 @pytest.mark.gen_test
-async def test_a_filter_that_does_more(io_loop, device, client, watch, names, what):
+async def test_a_filter_that_does_more(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, watch: Any, names: Any, what: str
+) -> None:
     """In the middle of the second turn; what is then done is what would be done for a hook."""
     count = itertools.count()
     acts = {
-        "remove": lambda: client.remove_sensor_watcher(watcher),
+        "remove": lambda: client.remove_sensor_watcher(watcher),  # type: ignore[has-type]
         "lose": lambda: lose(client),
         "close": client.close,
     }
 
-    def wants(info):
+    def wants(info: Any) -> bool:
         if next(count) == TURN + 7:
             acts[what]()
         return True
@@ -498,14 +538,16 @@ async def test_a_filter_that_does_more(io_loop, device, client, watch, names, wh
         assert watcher.sensors == {} and client._sampling._sensors == {} and sampled(device) == {}
 
 
-def test_a_hook_that_raises_keyboard_interrupt(io_loop, device, client, names):
+def test_a_hook_that_raises_keyboard_interrupt(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, names: Any
+) -> None:
     """Who starts the loop again finds all in order."""
 
-    def stop():
+    def stop() -> None:
         raise KeyboardInterrupt
 
     watcher = Watcher(client)
-    watcher.then = stop
+    watcher.then = stop  # type: ignore[method-assign]
     client.add_sensor_watcher(watcher)
     with pytest.raises(KeyboardInterrupt):
         io_loop.run_sync(watcher.synced)
@@ -515,7 +557,7 @@ def test_a_hook_that_raises_keyboard_interrupt(io_loop, device, client, names):
 
 
 @pytest.mark.gen_test
-async def test_several_watchers(device, client, watch, names):
+async def test_several_watchers(device: FakeDevice, client: Any, watch: Any, names: Any) -> None:
     watchers = [watch(), watch(filter=lambda info: info.name > names[TURN]), watch()]
     for watcher in watchers:
         await watcher.synced()
@@ -524,7 +566,9 @@ async def test_several_watchers(device, client, watch, names):
 
 
 @pytest.mark.gen_test
-async def test_several_watchers_share_the_turns(io_loop, monkeypatch, device, client, watch, names):
+async def test_several_watchers_share_the_turns(
+    io_loop: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch, device: FakeDevice, client: Any, watch: Any, names: Any
+) -> None:
     await client.wait_connected()
     with counted(io_loop, monkeypatch, (Mirror, "_put")) as found:
         watchers = [watch() for _ in range(4)]
@@ -533,7 +577,7 @@ async def test_several_watchers_share_the_turns(io_loop, monkeypatch, device, cl
 
 
 @pytest.mark.gen_test
-async def test_another_watcher_is_added_in_the_middle(device, client, watch, names):
+async def test_another_watcher_is_added_in_the_middle(device: FakeDevice, client: Any, watch: Any, names: Any) -> None:
     added = []
     watcher = watch()
     watcher.then = lambda: added.append(watch())
@@ -548,7 +592,9 @@ async def test_another_watcher_is_added_in_the_middle(device, client, watch, nam
 
 
 @pytest.mark.gen_test
-async def test_lost_while_an_answer_is_being_taken(io_loop, device, client, names):
+async def test_lost_while_an_answer_is_being_taken(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, names: Any
+) -> None:
     """What was refused on the lost link is nothing to the next one."""
     device.on_request("sensor-list", Picky("sensor-list"))
     ear = Ear()
@@ -566,7 +612,9 @@ async def test_lost_while_an_answer_is_being_taken(io_loop, device, client, name
 
 
 @pytest.mark.gen_test
-async def test_lost_while_answers_are_being_taken(io_loop, device, client, names):
+async def test_lost_while_answers_are_being_taken(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, names: Any
+) -> None:
     """What was accepted on the lost link is nothing to the next one, either."""
     device.on_request("sensor-sampling", *[Delay(1)] * 4)
     subscription = client.subscribe(names, type=int)
@@ -583,7 +631,9 @@ async def test_lost_while_answers_are_being_taken(io_loop, device, client, names
 
 @pytest.mark.parametrize("change", [b"#interface-changed\n", b"#interface-changed sensor s01501 modified\n"])
 @pytest.mark.gen_test
-async def test_a_sensor_changes_while_the_types_are_taken(io_loop, device, client, names, change):
+async def test_a_sensor_changes_while_the_types_are_taken(
+    io_loop: VirtualTimeLoop, device: FakeDevice, client: Any, names: Any, change: bytes
+) -> None:
     """It gets the type that it has now."""
     subscription = client.subscribe(names)
     await client.wait_connected()

@@ -1,31 +1,35 @@
 """A Future made from others: whatever becomes of one, becomes of all."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
 from katcp_tornado.sensors.queries import Derived
+from katcp_tornado.testing import VirtualTimeLoop
 
 
 @pytest.fixture
-def loop(io_loop):
+def loop(io_loop: VirtualTimeLoop) -> Any:
     return io_loop.asyncio_loop
 
 
 @pytest.fixture
-def parts(loop):
+def parts(loop: Any) -> Any:
     return [loop.create_future(), loop.create_future()]
 
 
 @pytest.fixture
-def total(loop, parts):
+def total(loop: Any, parts: Any) -> Any:
     return Derived(loop, parts, lambda a, b: a / b)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @pytest.mark.gen_test
-async def test_the_results_in_their_order(io_loop, parts, total, order):
+async def test_the_results_in_their_order(io_loop: VirtualTimeLoop, parts: Any, total: Any, order: Any) -> None:
     for index in order:
         assert not total.done()
         parts[index].set_result([6, 3][index])
@@ -34,14 +38,14 @@ async def test_the_results_in_their_order(io_loop, parts, total, order):
 
 
 @pytest.mark.gen_test
-async def test_parts_that_are_done_already(loop):
+async def test_parts_that_are_done_already(loop: Any) -> None:
     done = loop.create_future()
     done.set_result(4)
     assert await Derived(loop, [done], lambda a: a + 1) == 5
 
 
 @pytest.mark.gen_test
-async def test_one_that_fails_leaves_the_others_alone(parts, total):
+async def test_one_that_fails_leaves_the_others_alone(parts: Any, total: Any) -> None:
     """Their replies come, and are not to count as unmatched."""
     parts[1].set_exception(OSError("no"))
     with pytest.raises(OSError, match="no"):
@@ -51,7 +55,7 @@ async def test_one_that_fails_leaves_the_others_alone(parts, total):
 
 
 @pytest.mark.gen_test
-async def test_both_fail(io_loop, parts, total):
+async def test_both_fail(io_loop: VirtualTimeLoop, parts: Any, total: Any) -> None:
     parts[0].set_exception(OSError("first"))
     parts[1].set_exception(OSError("second"))
     with pytest.raises(OSError, match="first"):
@@ -60,7 +64,7 @@ async def test_both_fail(io_loop, parts, total):
 
 
 @pytest.mark.gen_test
-async def test_what_combine_raises(parts, total):
+async def test_what_combine_raises(parts: Any, total: Any) -> None:
     parts[0].set_result(1)
     parts[1].set_result(0)
     with pytest.raises(ZeroDivisionError):
@@ -68,7 +72,7 @@ async def test_what_combine_raises(parts, total):
 
 
 @pytest.mark.gen_test
-async def test_cancel(parts, total):
+async def test_cancel(parts: Any, total: Any) -> None:
     assert total.cancel()
     assert all(part.cancelled() for part in parts)
     assert not total.cancel()
@@ -77,7 +81,7 @@ async def test_cancel(parts, total):
 
 
 @pytest.mark.gen_test
-async def test_a_part_that_is_cancelled(parts, total):
+async def test_a_part_that_is_cancelled(parts: Any, total: Any) -> None:
     parts[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await total
@@ -85,7 +89,7 @@ async def test_a_part_that_is_cancelled(parts, total):
 
 
 @pytest.mark.gen_test
-async def test_nobody_looks_at_its_error(io_loop, loop, loop_errors):
+async def test_nobody_looks_at_its_error(io_loop: VirtualTimeLoop, loop: Any, loop_errors: Any) -> None:
     part = loop.create_future()
     Derived(loop, [part], lambda a: a)
     part.set_exception(OSError("no"))

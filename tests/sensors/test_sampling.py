@@ -1,14 +1,20 @@
 """What is asked of the device, and when; and what is made of what it says."""
 
+from __future__ import annotations
+
 import logging
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sensor_tools import Ear, Mute, Picky, StatusLast, add_sensors, asked, sampled
 from tornado import gen
 
 from katcp_tornado import (
+    Client,
     FailReply,
+    Message,
     ProtocolFlags,
     RequestTimeout,
     SensorStatus,
@@ -18,37 +24,47 @@ from katcp_tornado import (
     WriteBufferFull,
 )
 from katcp_tornado.sensors.worker import FEW, PIECE, PIECE_BYTES
-from katcp_tornado.testing import Answer, Behaviour, Delay, Silent, Stall
+from katcp_tornado.testing import (
+    Answer,
+    Behaviour,
+    Connection,
+    Delay,
+    FakeDevice,
+    RequestContext,
+    Silent,
+    Stall,
+    VirtualTimeLoop,
+)
 
 NOW = 1_600_000_000.0
 PROTOCOLS = ["5.1-MIB", "5.0-MI", "5.0-M", "5.0", "4"]
 
 
 @pytest.fixture
-def device(device):
+def device(device: Any) -> Any:
     add_sensors(device, "abcdef")
     return device
 
 
 @pytest.fixture
-def client(connect):
+def client(connect: Callable[..., Client]) -> Any:
     return connect()
 
 
 @pytest.fixture
-def ear():
+def ear() -> Any:
     return Ear()
 
 
 @pytest.fixture
-def many(device):
+def many(device: Any) -> Any:
     """More sensors than go into one request, or one window."""
     names = [f"many.{number:04}" for number in range(2 * PIECE + 3)]
     add_sensors(device, names)
     return names
 
 
-def pending(device):
+def pending(device: FakeDevice) -> Any:
     """How many ?sensor-sampling the device is executing now."""
     return sum(message.name == "sensor-sampling" for _, message in device.received)
 
@@ -69,7 +85,9 @@ def pending(device):
     ],
 )
 @pytest.mark.gen_test
-async def test_strategies(device, client, ear, protocol, strategy, params, v4):
+async def test_strategies(
+    device: Any, client: Any, ear: Any, protocol: Any, strategy: str, params: Any, v4: str
+) -> None:
     device.protocol = protocol
     subscription = client.subscribe("b", ear, strategy=strategy, params=params)
     await subscription.synced()
@@ -83,7 +101,7 @@ async def test_strategies(device, client, ear, protocol, strategy, params, v4):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.gen_test
-async def test_periods_are_seconds(device, client, ear, protocol):
+async def test_periods_are_seconds(device: Any, client: Any, ear: Any, protocol: Any) -> None:
     device.protocol = protocol
     await client.subscribe("b", ear, strategy="period", params=[2.5]).synced()
     await gen.sleep(10.1)
@@ -91,7 +109,7 @@ async def test_periods_are_seconds(device, client, ear, protocol):
 
 
 @pytest.mark.gen_test
-async def test_what_is_declared_in_one_turn_goes_together(device, client):
+async def test_what_is_declared_in_one_turn_goes_together(device: Any, client: Any) -> None:
     await client.wait_connected()
     first = client.subscribe(["a", "b"])
     second = client.subscribe(["c", "a"])
@@ -102,7 +120,7 @@ async def test_what_is_declared_in_one_turn_goes_together(device, client):
 
 
 @pytest.mark.gen_test
-async def test_what_is_sampled_already_is_not_asked_for_again(device, client):
+async def test_what_is_sampled_already_is_not_asked_for_again(device: Any, client: Any) -> None:
     await client.subscribe(["a", "b"]).synced()
     asked(device)
     await client.subscribe(["c", "a", "d", "b"]).synced()
@@ -110,34 +128,34 @@ async def test_what_is_sampled_already_is_not_asked_for_again(device, client):
 
 
 @pytest.mark.gen_test
-async def test_what_is_declared_before_the_connection_goes_together(device, client):
+async def test_what_is_declared_before_the_connection_goes_together(device: Any, client: Any) -> None:
     await gen.multi([client.subscribe(name).synced() for name in "abc"])
     assert asked(device) == ["a,b,c auto"]
 
 
 @pytest.mark.parametrize("protocol", ["5.0-MI", "5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_one_by_one_where_the_device_has_no_bulk_sampling(device, client, protocol):
+async def test_one_by_one_where_the_device_has_no_bulk_sampling(device: Any, client: Any, protocol: str) -> None:
     device.protocol = protocol
     await client.subscribe(["a", "b"]).synced()
     assert asked(device) == ["a auto", "b auto"]
 
 
 @pytest.mark.gen_test
-async def test_a_comma_in_a_name(client):
+async def test_a_comma_in_a_name(client: Any) -> None:
     with pytest.raises(ValueError, match="'x,y' is no sensor's name: a comma"):
         client.subscribe(["a", "x,y", "b"], type=bytes)
 
 
 @pytest.mark.gen_test
-async def test_pieces_of_so_many_names(device, client, many):
+async def test_pieces_of_so_many_names(device: Any, client: Any, many: Any) -> None:
     await client.subscribe(many).synced()
     assert [text.count(",") + 1 for text in asked(device)] == [PIECE, PIECE, 3]
     assert sorted(sampled(device)) == many
 
 
 @pytest.mark.gen_test
-async def test_pieces_of_so_many_bytes(device, client):
+async def test_pieces_of_so_many_bytes(device: Any, client: Any) -> None:
     names = [f"{number:01000}" for number in range(40)]
     add_sensors(device, names)
     await client.subscribe(names).synced()
@@ -148,7 +166,9 @@ async def test_pieces_of_so_many_bytes(device, client):
 
 @pytest.mark.parametrize(("protocol", "window"), [("5.0-MI", 32), ("5.0-M", 1), ("4", 1)])
 @pytest.mark.gen_test
-async def test_so_many_requests_at_a_time(io_loop, device, client, many, protocol, window):
+async def test_so_many_requests_at_a_time(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, many: Any, protocol: str, window: int
+) -> None:
     device.protocol = protocol
     device.on_request("sensor-sampling", Delay(1), always=True)
     synced = client.subscribe(many[:100]).synced()
@@ -163,7 +183,7 @@ async def test_so_many_requests_at_a_time(io_loop, device, client, many, protoco
 
 
 @pytest.mark.gen_test
-async def test_a_late_subscription_does_not_wait_for_the_window(device, client, many):
+async def test_a_late_subscription_does_not_wait_for_the_window(device: Any, client: Any, many: Any) -> None:
     """A request that is not answered holds up nobody but itself."""
     device.protocol = "5.0-MI"
     device.on_request("sensor-sampling", Stall())
@@ -177,7 +197,7 @@ async def test_a_late_subscription_does_not_wait_for_the_window(device, client, 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.gen_test
-async def test_all_is_put_back_on_the_next_connection(device, client, ear, protocol):
+async def test_all_is_put_back_on_the_next_connection(device: Any, client: Any, ear: Any, protocol: Any) -> None:
     device.protocol = protocol
     one = client.subscribe(["a", "b"], ear)
     two = client.subscribe("c", strategy="period", params=[10])
@@ -192,7 +212,7 @@ async def test_all_is_put_back_on_the_next_connection(device, client, ear, proto
 
 
 @pytest.mark.gen_test
-async def test_the_protocol_may_be_another_one(device, client):
+async def test_the_protocol_may_be_another_one(device: Any, client: Any) -> None:
     subscription = client.subscribe(["a", "b"], strategy="period", params=[0.5])
     for protocol, requests in [
         ("5.1-MIB", ["a,b period 0.5"]),
@@ -207,7 +227,7 @@ async def test_the_protocol_may_be_another_one(device, client):
 
 
 @pytest.mark.gen_test
-async def test_what_was_cancelled_meanwhile_is_not_put_back(io_loop, device, client):
+async def test_what_was_cancelled_meanwhile_is_not_put_back(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     first, second = client.subscribe(["a", "b"]), client.subscribe("c")
     await gen.multi([first.synced(), second.synced()])
     device.stop()
@@ -222,11 +242,11 @@ async def test_what_was_cancelled_meanwhile_is_not_put_back(io_loop, device, cli
 
 @pytest.mark.parametrize("stage", ["sensor-list", "sensor-sampling", "the second sensor-sampling", "sensor-value"])
 @pytest.mark.gen_test
-async def test_lost_at_any_stage(io_loop, device, client, ear, stage):
+async def test_lost_at_any_stage(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, stage: str) -> None:
     """Nothing of it is left for the next connection."""
     device.protocol = "5.0-M"
     device.behaviour = Mute()
-    name = stage.split()[-1]
+    name = stage.rsplit(maxsplit=1)[-1]
     device.on_request(name, *[Behaviour()] * stage.startswith("the second"), Stall(), Stall(), Stall())
     subscription = client.subscribe(["a", "b", "c"], ear)
     await client.wait_connected()
@@ -251,7 +271,7 @@ async def test_lost_at_any_stage(io_loop, device, client, ear, stage):
 
 
 @pytest.mark.gen_test
-async def test_before_the_users_own_callbacks(device, client):
+async def test_before_the_users_own_callbacks(device: Any, client: Any) -> None:
     """What a connected callback asks comes after the sampling was begun, and sees that it is not synced."""
     seen = []
     subscription = client.subscribe("a")
@@ -264,7 +284,7 @@ async def test_before_the_users_own_callbacks(device, client):
 
 
 @pytest.mark.gen_test
-async def test_cancelled_in_the_same_turn(io_loop, device, client):
+async def test_cancelled_in_the_same_turn(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     await client.wait_connected()
     client.subscribe("a").cancel()
     await io_loop.idle()
@@ -272,7 +292,9 @@ async def test_cancelled_in_the_same_turn(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_cancelled_and_made_again_in_the_same_turn(io_loop, device, client, ear):
+async def test_cancelled_and_made_again_in_the_same_turn(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     await client.subscribe("a").synced()
     asked(device)
     (first,) = client._sampling._subscriptions
@@ -283,7 +305,7 @@ async def test_cancelled_and_made_again_in_the_same_turn(io_loop, device, client
 
 
 @pytest.mark.gen_test
-async def test_cancelled_while_in_flight(io_loop, device, client):
+async def test_cancelled_while_in_flight(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     device.on_request("sensor-sampling", Delay(1))
     subscription = client.subscribe("a", type=int)
     await client.wait_connected()
@@ -297,7 +319,7 @@ async def test_cancelled_while_in_flight(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_another_strategy_while_in_flight(io_loop, device, client):
+async def test_another_strategy_while_in_flight(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     device.on_request("sensor-sampling", Delay(1))
     older = client.subscribe("a", type=int)
     await client.wait_connected()
@@ -310,7 +332,7 @@ async def test_another_strategy_while_in_flight(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_cancelled_while_its_type_is_looked_up(io_loop, device, client):
+async def test_cancelled_while_its_type_is_looked_up(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     device.on_request("sensor-list", Delay(1))
     subscription = client.subscribe("a")
     await client.wait_connected()
@@ -321,7 +343,7 @@ async def test_cancelled_while_its_type_is_looked_up(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_cancelled_while_it_is_read(io_loop, device, client, ear):
+async def test_cancelled_while_it_is_read(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     device.behaviour = Mute()
     device.on_request("sensor-value", Stall())
     subscription = client.subscribe("a", ear)
@@ -336,7 +358,7 @@ async def test_cancelled_while_it_is_read(io_loop, device, client, ear):
 
 @pytest.mark.parametrize("gone", [False, True])
 @pytest.mark.gen_test
-async def test_the_end_of_sampling_is_refused(io_loop, device, client, gone):
+async def test_the_end_of_sampling_is_refused(io_loop: VirtualTimeLoop, device: Any, client: Any, gone: bool) -> None:
     """It is tried again, as long as the device has the sensor."""
     subscription = client.subscribe("a")
     await subscription.synced()
@@ -351,7 +373,9 @@ async def test_the_end_of_sampling_is_refused(io_loop, device, client, gone):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "4"])
 @pytest.mark.gen_test
-async def test_the_end_of_sampling_is_not_answered(io_loop, device, connect, protocol):
+async def test_the_end_of_sampling_is_not_answered(
+    io_loop: VirtualTimeLoop, device: Any, connect: Callable[..., Client], protocol: str
+) -> None:
     """Nobody knows whether it was executed, so it is asked for again."""
     device.protocol = protocol
     client = connect(request_timeout=5, drain_timeout=None)
@@ -365,7 +389,9 @@ async def test_the_end_of_sampling_is_not_answered(io_loop, device, connect, pro
 
 
 @pytest.mark.gen_test
-async def test_somebody_wants_it_before_its_end_is_asked_for_again(io_loop, device, client, ear):
+async def test_somebody_wants_it_before_its_end_is_asked_for_again(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     first = client.subscribe("a")
     await first.synced()
     device.on_request("sensor-sampling", Stall())
@@ -379,7 +405,9 @@ async def test_somebody_wants_it_before_its_end_is_asked_for_again(io_loop, devi
 
 
 @pytest.mark.gen_test
-async def test_the_end_of_sampling_is_nothing_to_the_next_connection(io_loop, device, client):
+async def test_the_end_of_sampling_is_nothing_to_the_next_connection(
+    io_loop: VirtualTimeLoop, device: Any, client: Any
+) -> None:
     subscription = client.subscribe("a")
     await subscription.synced()
     device.on_request("sensor-sampling", Stall())
@@ -398,7 +426,9 @@ async def test_the_end_of_sampling_is_nothing_to_the_next_connection(io_loop, de
 
 
 @pytest.mark.gen_test
-async def test_a_bulk_that_is_refused_is_resolved_one_by_one(io_loop, device, client, ear):
+async def test_a_bulk_that_is_refused_is_resolved_one_by_one(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     subscription = client.subscribe(["a", "b", "x", "c"], ear)
     with pytest.raises(FailReply, match="'x'"):
         await subscription.synced()
@@ -412,7 +442,7 @@ async def test_a_bulk_that_is_refused_is_resolved_one_by_one(io_loop, device, cl
 
 
 @pytest.mark.gen_test
-async def test_other_bulks_go_on(device, client, many):
+async def test_other_bulks_go_on(device: Any, client: Any, many: Any) -> None:
     subscription = client.subscribe(["x", *many])
     with pytest.raises(FailReply):
         await subscription.synced()
@@ -423,7 +453,7 @@ async def test_other_bulks_go_on(device, client, many):
 
 
 @pytest.mark.gen_test
-async def test_after_growing_delays_it_is_tried_again(io_loop, device, client):
+async def test_after_growing_delays_it_is_tried_again(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     times = []
     device.behaviour = Picky("sensor-sampling", "a")
     client.subscribe("a", type=int)
@@ -438,7 +468,7 @@ async def test_after_growing_delays_it_is_tried_again(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_it_comes_back(io_loop, device, client, ear):
+async def test_it_comes_back(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe(["a", "x"], ear)
     with pytest.raises(FailReply):
         await subscription.synced()
@@ -450,7 +480,9 @@ async def test_it_comes_back(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_the_delays_begin_anew_with_the_next_connection(io_loop, device, client):
+async def test_the_delays_begin_anew_with_the_next_connection(
+    io_loop: VirtualTimeLoop, device: Any, client: Any
+) -> None:
     device.behaviour = picky = Picky("sensor-sampling", "a")
     client.subscribe("a", type=int)
     await gen.sleep(40)
@@ -464,7 +496,7 @@ async def test_the_delays_begin_anew_with_the_next_connection(io_loop, device, c
 
 
 @pytest.mark.gen_test
-async def test_the_delays_begin_anew_with_other_trouble(io_loop, device, client):
+async def test_the_delays_begin_anew_with_other_trouble(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     device.behaviour = picky = Picky("sensor-sampling", "a")
     subscription = client.subscribe("a", type=int)
     await gen.sleep(40)
@@ -480,7 +512,7 @@ async def test_the_delays_begin_anew_with_other_trouble(io_loop, device, client)
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_tried_again_when_it_was_cancelled(io_loop, device, client):
+async def test_nothing_is_tried_again_when_it_was_cancelled(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     subscription = client.subscribe("x")
     with pytest.raises(FailReply):
         await subscription.synced()
@@ -491,7 +523,7 @@ async def test_nothing_is_tried_again_when_it_was_cancelled(io_loop, device, cli
 
 
 @pytest.mark.gen_test
-async def test_no_timer_is_left(io_loop, device, client):
+async def test_no_timer_is_left(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     client.subscribe("x")
     await gen.sleep(0.5)
     client.close()
@@ -501,7 +533,9 @@ async def test_no_timer_is_left(io_loop, device, client):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M"])
 @pytest.mark.gen_test
-async def test_no_answer(io_loop, device, connect, ear, protocol):
+async def test_no_answer(
+    io_loop: VirtualTimeLoop, device: Any, connect: Callable[..., Client], ear: Any, protocol: str
+) -> None:
     """It may have been executed, so what the device does is not known; it is tried again."""
     device.protocol = protocol
     client = connect(request_timeout=5, drain_timeout=None)
@@ -515,7 +549,7 @@ async def test_no_answer(io_loop, device, connect, ear, protocol):
 
 
 @pytest.mark.gen_test
-async def test_no_room_to_send(io_loop, device, connect):
+async def test_no_room_to_send(io_loop: VirtualTimeLoop, device: Any, connect: Callable[..., Client]) -> None:
     client = connect(max_write_buffer=50)
     subscription = client.subscribe("a" * 60, type=int)
     with pytest.raises(WaitTimeout):
@@ -529,7 +563,7 @@ async def test_no_room_to_send(io_loop, device, connect):
 
 @pytest.mark.parametrize("count", [1, FEW])
 @pytest.mark.gen_test
-async def test_a_device_that_sends_no_first_status(device, client, ear, many, count):
+async def test_a_device_that_sends_no_first_status(device: Any, client: Any, ear: Any, many: Any, count: Any) -> None:
     device.behaviour = Mute()
     await client.subscribe(many[:count], ear).synced()
     assert ear == [(name, "nominal", number) for number, name in enumerate(many[:count])]
@@ -537,7 +571,7 @@ async def test_a_device_that_sends_no_first_status(device, client, ear, many, co
 
 
 @pytest.mark.gen_test
-async def test_many_are_read_all_at_once(device, client, ear, many):
+async def test_many_are_read_all_at_once(device: Any, client: Any, ear: Any, many: Any) -> None:
     device.behaviour = Mute()
     await client.subscribe(many[: FEW + 1], ear).synced()
     assert [name for name, _, _ in ear] == many[: FEW + 1], "and nothing of the others"
@@ -545,7 +579,7 @@ async def test_many_are_read_all_at_once(device, client, ear, many):
 
 
 @pytest.mark.gen_test
-async def test_once_all_are_sampled(device, client, many):
+async def test_once_all_are_sampled(device: Any, client: Any, many: Any) -> None:
     device.behaviour = Mute()
     await client.subscribe(many).synced()
     names = [message.name for _, message in device.received]
@@ -553,7 +587,7 @@ async def test_once_all_are_sampled(device, client, many):
 
 
 @pytest.mark.gen_test
-async def test_a_status_that_comes_after_the_reply(device, client, ear):
+async def test_a_status_that_comes_after_the_reply(device: Any, client: Any, ear: Any) -> None:
     device.behaviour = StatusLast()
     await client.subscribe(["a", "b"], ear).synced()
     assert ear == [("a", "nominal", 0), ("b", "nominal", 1)]
@@ -561,7 +595,9 @@ async def test_a_status_that_comes_after_the_reply(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_a_status_that_comes_meanwhile_is_newer(io_loop, device, client, ear):
+async def test_a_status_that_comes_meanwhile_is_newer(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     device.behaviour = Mute()
     device.on_request("sensor-value", Stall())
     subscription = client.subscribe("a", ear)
@@ -576,7 +612,7 @@ async def test_a_status_that_comes_meanwhile_is_newer(io_loop, device, client, e
 
 
 @pytest.mark.gen_test
-async def test_another_strategy_while_it_is_read(io_loop, device, client, ear):
+async def test_another_strategy_while_it_is_read(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     device.behaviour = Mute()
     device.on_request("sensor-value", Delay(1))
     device.on_request("sensor-sampling", Behaviour(), Delay(2))
@@ -592,7 +628,7 @@ async def test_another_strategy_while_it_is_read(io_loop, device, client, ear):
 
 @pytest.mark.parametrize("fault", [Answer("fail", "no"), Silent()])
 @pytest.mark.gen_test
-async def test_it_cannot_be_read(device, client, ear, fault):
+async def test_it_cannot_be_read(device: Any, client: Any, ear: Any, fault: Any) -> None:
     """The device has accepted the strategy; that it has no reading is no reason to wait for ever."""
     device.behaviour = Mute()
     device.on_request("sensor-value", fault)
@@ -602,9 +638,11 @@ async def test_it_cannot_be_read(device, client, ear, fault):
 
 
 @pytest.mark.gen_test
-async def test_an_answer_with_others_in_it(device, client, ear):
-    @device.request("sensor-value")
-    def handler(context, message):  # a prefix match, and several readings in one inform
+async def test_an_answer_with_others_in_it(device: Any, client: Any, ear: Any) -> None:
+    @device.request("sensor-value")  # type: ignore[untyped-decorator]
+    def handler(
+        context: RequestContext, message: Message
+    ) -> None:  # a prefix match, and several readings in one inform
         context.inform(1, 1, "ab", "nominal", 3)
         context.inform(2, 2, "b", "nominal", 4, "a", "warn", 5)
 
@@ -619,13 +657,13 @@ async def test_an_answer_with_others_in_it(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_one_type_is_looked_up_by_name(device, client):
+async def test_one_type_is_looked_up_by_name(device: Any, client: Any) -> None:
     await client.subscribe("a").synced()
     assert asked(device, "sensor-list") == ["a"]
 
 
 @pytest.mark.gen_test
-async def test_several_types_are_looked_up_at_once(device, client):
+async def test_several_types_are_looked_up_at_once(device: Any, client: Any) -> None:
     await gen.multi([client.subscribe(name).synced() for name in "ab"])
     assert asked(device, "sensor-list") == [""]
     await client.subscribe("c").synced()
@@ -633,14 +671,14 @@ async def test_several_types_are_looked_up_at_once(device, client):
 
 
 @pytest.mark.gen_test
-async def test_a_type_is_looked_up_once(device, client):
+async def test_a_type_is_looked_up_once(device: Any, client: Any) -> None:
     await client.subscribe("a").synced()
     await client.subscribe("a", strategy="event").synced()
     assert asked(device, "sensor-list") == ["a"]
 
 
 @pytest.mark.gen_test
-async def test_what_has_a_type_does_not_wait(io_loop, device, client, ear):
+async def test_what_has_a_type_does_not_wait(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     device.on_request("sensor-list", Stall())
     waiting = client.subscribe("a", ear)
     await client.subscribe("b", ear, type=int).synced()
@@ -649,7 +687,7 @@ async def test_what_has_a_type_does_not_wait(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_another_type_on_the_next_connection(device, client, ear):
+async def test_another_type_on_the_next_connection(device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe("a", ear)
     await subscription.synced()
     device.add_sensor("a", "string", "text")
@@ -660,7 +698,9 @@ async def test_another_type_on_the_next_connection(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_another_type_on_the_same_connection(io_loop, device, client, ear):
+async def test_another_type_on_the_same_connection(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     await client.subscribe(["a", "b"], ear).synced()
     ear.take()
     device.add_sensor("a", "float", 1, notify=True)
@@ -670,7 +710,7 @@ async def test_another_type_on_the_same_connection(io_loop, device, client, ear)
 
 
 @pytest.mark.gen_test
-async def test_a_sensor_that_came_after_the_list(io_loop, device, client, ear):
+async def test_a_sensor_that_came_after_the_list(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     await client.subscribe(["a", "b"]).synced()
     device.add_sensor("x", "integer", 9, notify=True)
     await io_loop.idle()
@@ -681,7 +721,9 @@ async def test_a_sensor_that_came_after_the_list(io_loop, device, client, ear):
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]])
 @pytest.mark.parametrize("change", [("sensor", "a", "modified"), ("sensor-list",)])
 @pytest.mark.gen_test
-async def test_another_type_while_it_is_being_looked_up(io_loop, device, client, ear, names, change):
+async def test_another_type_while_it_is_being_looked_up(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, names: Any, change: Any
+) -> None:
     device.on_request("sensor-list", Delay(1))
     subscription = client.subscribe(names, ear)
     await client.wait_connected()
@@ -693,7 +735,9 @@ async def test_another_type_while_it_is_being_looked_up(io_loop, device, client,
 
 
 @pytest.mark.gen_test
-async def test_a_sensor_that_comes_while_the_list_is_asked(io_loop, device, client, ear):
+async def test_a_sensor_that_comes_while_the_list_is_asked(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     device.on_request("sensor-list", Delay(1))
     subscription = client.subscribe(["a", "x"], ear)
     await client.wait_connected()
@@ -704,7 +748,7 @@ async def test_a_sensor_that_comes_while_the_list_is_asked(io_loop, device, clie
 
 
 @pytest.mark.gen_test
-async def test_unknown_types_are_bytes(device, client, ear):
+async def test_unknown_types_are_bytes(device: Any, client: Any, ear: Any) -> None:
     device.add_sensor("x", "of-our-own", b"\xff")
     await client.subscribe("x", ear).synced()
     assert ear == [("x", "nominal", b"\xff")]
@@ -712,9 +756,9 @@ async def test_unknown_types_are_bytes(device, client, ear):
 
 @pytest.mark.parametrize("listed", [(), ("a.more", "a-float")])
 @pytest.mark.gen_test
-async def test_a_device_that_does_not_say_the_type(device, client, ear, listed):
-    @device.request("sensor-list")
-    def handler(context, message):
+async def test_a_device_that_does_not_say_the_type(device: Any, client: Any, ear: Any, listed: Any) -> None:
+    @device.request("sensor-list")  # type: ignore[untyped-decorator]
+    def handler(context: RequestContext, message: Message) -> None:
         for name in listed:
             context.inform(name, "", "", "float")
 
@@ -723,9 +767,9 @@ async def test_a_device_that_does_not_say_the_type(device, client, ear, listed):
 
 
 @pytest.mark.gen_test
-async def test_a_device_that_matches_prefixes(device, client, ear):
-    @device.request("sensor-list")
-    def handler(context, message):
+async def test_a_device_that_matches_prefixes(device: Any, client: Any, ear: Any) -> None:
+    @device.request("sensor-list")  # type: ignore[untyped-decorator]
+    def handler(context: RequestContext, message: Message) -> None:
         context.inform("a", "", "", "integer")
         context.inform("ab", "", "", "string")
 
@@ -736,7 +780,9 @@ async def test_a_device_that_matches_prefixes(device, client, ear):
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]])
 @pytest.mark.parametrize("fault", [Answer("fail", "no"), Answer("invalid", "no")])
 @pytest.mark.gen_test
-async def test_the_look_up_is_refused(io_loop, device, client, ear, names, fault):
+async def test_the_look_up_is_refused(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, names: Any, fault: Any
+) -> None:
     device.on_request("sensor-list", fault)
     subscription = client.subscribe(names, ear)
     with pytest.raises(Exception, match="no"):
@@ -752,7 +798,9 @@ async def test_the_look_up_is_refused(io_loop, device, client, ear, names, fault
 @pytest.mark.parametrize(("newer", "older"), [("typed", "untyped"), ("untyped", "typed")])
 @pytest.mark.parametrize("strategy", ["auto", "event"])
 @pytest.mark.gen_test
-async def test_the_look_up_is_refused_and_somebody_knows_the_type(device, client, fault, newer, older, strategy):
+async def test_the_look_up_is_refused_and_somebody_knows_the_type(
+    device: Any, client: Any, fault: Any, newer: str, older: str, strategy: str
+) -> None:
     """Only who needs the device's own type has to wait for it."""
     device.on_request("sensor-list", fault, always=True)
     ears = {"typed": Ear(), "untyped": Ear()}
@@ -775,7 +823,7 @@ async def test_the_look_up_is_refused_and_somebody_knows_the_type(device, client
 
 
 @pytest.mark.gen_test
-async def test_the_look_up_is_not_answered(io_loop, device, client):
+async def test_the_look_up_is_not_answered(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     device.on_request("sensor-list", Silent())
     subscription = client.subscribe("a")
     await gen.sleep(30.5)
@@ -785,7 +833,9 @@ async def test_the_look_up_is_not_answered(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_a_status_while_the_type_is_looked_up_again(io_loop, device, client, ear):
+async def test_a_status_while_the_type_is_looked_up_again(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     """A device that says that a sensor has changed, and sends its status only now: that is not lost."""
     await client.subscribe("a", ear).synced()
     ear.take()
@@ -815,7 +865,16 @@ async def test_a_status_while_the_type_is_looked_up_again(io_loop, device, clien
     ],
 )
 @pytest.mark.gen_test
-async def test_odd_readings(io_loop, device, client, ear, caplog, type_name, line, heard):
+async def test_odd_readings(
+    io_loop: VirtualTimeLoop,
+    device: Any,
+    client: Any,
+    ear: Any,
+    caplog: pytest.LogCaptureFixture,
+    type_name: str,
+    line: bytes,
+    heard: Any,
+) -> None:
     device.add_sensor("x", type_name, 0)
     await client.subscribe("x", ear).synced()
     ear.take()
@@ -826,7 +885,7 @@ async def test_odd_readings(io_loop, device, client, ear, caplog, type_name, lin
 
 
 @pytest.mark.gen_test
-async def test_nan(io_loop, device, client, ear):
+async def test_nan(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     device.add_sensor("x", "float", math.nan)
     await client.subscribe("x", ear).synced()
     assert math.isnan(ear[0][2])
@@ -836,7 +895,9 @@ async def test_nan(io_loop, device, client, ear):
     "line", [b"1 1 a nominal many", b"1 1 a nominal \\@", b"1 1 a nominal", b"x 1 a nominal 5", b"1 1 a fine 5"]
 )
 @pytest.mark.gen_test
-async def test_readings_that_are_none(io_loop, device, client, ear, caplog, line):
+async def test_readings_that_are_none(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
     subscription = client.subscribe("a", ear)
     await subscription.synced()
     ear.take()
@@ -851,7 +912,9 @@ async def test_readings_that_are_none(io_loop, device, client, ear, caplog, line
 
 
 @pytest.mark.gen_test
-async def test_many_odd_readings_are_logged_in_moderation(io_loop, device, client, caplog):
+async def test_many_odd_readings_are_logged_in_moderation(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     await client.subscribe("a").synced()
     caplog.set_level(logging.WARNING, "katcp_tornado")
     device.send_raw(b"#sensor-status 1 1 a nominal many\n" * 100)
@@ -860,7 +923,7 @@ async def test_many_odd_readings_are_logged_in_moderation(io_loop, device, clien
 
 
 @pytest.mark.gen_test
-async def test_several_readings_in_one_inform(io_loop, device, client, ear):
+async def test_several_readings_in_one_inform(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe(["a", "b"], ear)
     await subscription.synced()
     ear.take()
@@ -871,7 +934,7 @@ async def test_several_readings_in_one_inform(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_a_callback_closes_amid_several_readings(io_loop, device, client):
+async def test_a_callback_closes_amid_several_readings(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     for name in ("a", "b"):
         device.add_sensor(name, "integer", 1)
     subscription = client.subscribe(["a", "b"], lambda reading: client.close() if reading.value == 5 else None)
@@ -882,7 +945,7 @@ async def test_a_callback_closes_amid_several_readings(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_two_types_for_one_sensor(io_loop, device, client):
+async def test_two_types_for_one_sensor(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     ears = [Ear(), Ear()]
     await gen.multi([client.subscribe("a", ears[0]).synced(), client.subscribe("a", ears[1], type=bool).synced()])
     device.set_sensor("a", 2)
@@ -891,7 +954,9 @@ async def test_two_types_for_one_sensor(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_the_second_type_is_looked_up_and_its_strategy_refused(io_loop, device, client, ear):
+async def test_the_second_type_is_looked_up_and_its_strategy_refused(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     """That is nothing to those who know their type."""
     await client.subscribe("a", ear, type=int).synced()
     device.on_request("sensor-list", Delay(1))
@@ -904,7 +969,7 @@ async def test_the_second_type_is_looked_up_and_its_strategy_refused(io_loop, de
 
 
 @pytest.mark.gen_test
-async def test_the_second_type_comes_later(io_loop, device, client):
+async def test_the_second_type_comes_later(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     ear = Ear()
     await client.subscribe("a", type=bytes).synced()
     await client.subscribe("a", ear).synced()
@@ -925,7 +990,7 @@ ALL = [
 ]
 
 
-def replace_sensor(device, name, type_name, value):
+def replace_sensor(device: FakeDevice, name: Any, type_name: Any, value: Any) -> None:
     """Put another sensor in the place of one, which ends its sampling."""
     device.remove_sensor(name)
     device.add_sensor(name, type_name, value)
@@ -934,7 +999,9 @@ def replace_sensor(device, name, type_name, value):
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
 @pytest.mark.parametrize(("name", "args"), ALL)
 @pytest.mark.gen_test
-async def test_a_sensor_that_was_replaced_is_sampled_again(io_loop, device, client, ear, protocol, name, args):
+async def test_a_sensor_that_was_replaced_is_sampled_again(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, protocol: str, name: Any, args: Any
+) -> None:
     device.protocol = protocol
     subscription = client.subscribe("a", ear)
     await subscription.synced()
@@ -950,7 +1017,9 @@ async def test_a_sensor_that_was_replaced_is_sampled_again(io_loop, device, clie
 
 @pytest.mark.parametrize(("name", "args"), ALL[:4])
 @pytest.mark.gen_test
-async def test_what_is_in_force_stays_synced_while_it_is_set_once_more(io_loop, device, client, ear, name, args):
+async def test_what_is_in_force_stays_synced_while_it_is_set_once_more(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, name: Any, args: Any
+) -> None:
     subscription = client.subscribe("a", ear)
     await subscription.synced()
     device.on_request("sensor-sampling", Delay(1))
@@ -967,7 +1036,7 @@ async def test_what_is_in_force_stays_synced_while_it_is_set_once_more(io_loop, 
 
 @pytest.mark.parametrize("args", [("request-list",), ("request", "help", "added"), ("sensor", "b", "modified")])
 @pytest.mark.gen_test
-async def test_changes_that_are_none_of_ours(io_loop, device, client, args):
+async def test_changes_that_are_none_of_ours(io_loop: VirtualTimeLoop, device: Any, client: Any, args: Any) -> None:
     subscription = client.subscribe("a")
     await subscription.synced()
     device.inform_all("interface-changed", *args)
@@ -977,7 +1046,7 @@ async def test_changes_that_are_none_of_ours(io_loop, device, client, args):
 
 
 @pytest.mark.gen_test
-async def test_a_burst_of_changes(io_loop, device, client, ear):
+async def test_a_burst_of_changes(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     await client.subscribe(["a", "b", "c"], ear).synced()
     device.received.clear()
     for _ in range(50):
@@ -988,7 +1057,7 @@ async def test_a_burst_of_changes(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_a_change_while_in_flight(io_loop, device, client, ear):
+async def test_a_change_while_in_flight(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     """The answer may be older than the change."""
     subscription = client.subscribe("a", ear)
     device.on_request("sensor-sampling", Delay(1))
@@ -1004,7 +1073,9 @@ async def test_a_change_while_in_flight(io_loop, device, client, ear):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_a_sensor_that_vanishes_and_comes_back(io_loop, device, client, ear, protocol):
+async def test_a_sensor_that_vanishes_and_comes_back(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, protocol: str
+) -> None:
     device.protocol = protocol
     subscription = client.subscribe(["a", "b"], ear)
     await subscription.synced()
@@ -1024,7 +1095,7 @@ async def test_a_sensor_that_vanishes_and_comes_back(io_loop, device, client, ea
 
 
 @pytest.mark.gen_test
-async def test_it_comes_back_without_a_word(device, client, ear):
+async def test_it_comes_back_without_a_word(device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe("a", ear)
     await subscription.synced()
     device.remove_sensor("a", notify=True)
@@ -1035,8 +1106,10 @@ async def test_it_comes_back_without_a_word(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_a_callback_that_closes_the_client_when_a_sensor_vanishes(io_loop, device, client, ear):
-    def close(reading):
+async def test_a_callback_that_closes_the_client_when_a_sensor_vanishes(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
+    def close(reading: Any) -> None:
         ear(reading)
         if reading.status is SensorStatus.UNREACHABLE:
             client.close()
@@ -1048,7 +1121,7 @@ async def test_a_callback_that_closes_the_client_when_a_sensor_vanishes(io_loop,
 
 
 @pytest.mark.gen_test
-async def test_a_change_before_there_is_a_version(io_loop, device, client, ear):
+async def test_a_change_before_there_is_a_version(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe("a", ear)
     client.add_sensor_watcher(SensorWatcher(client))
     device.behaviour = Silent()
@@ -1060,7 +1133,7 @@ async def test_a_change_before_there_is_a_version(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_a_status_before_there_is_a_version(io_loop, device, client):
+async def test_a_status_before_there_is_a_version(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     """Nothing is known of this connection, whatever was of the one before."""
     ears = [Ear(), Ear()]
     subscriptions = [client.subscribe("a", ears[0]), client.subscribe("a", ears[1], type=int)]
@@ -1081,13 +1154,13 @@ async def test_a_status_before_there_is_a_version(io_loop, device, client):
 class LateBanner(Behaviour):
     """Says its version half a second after the beginning, and answers a request so long after it has come."""
 
-    def __init__(self, seconds=0.0):
+    def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
 
-    def greet(self, connection):
+    def greet(self, connection: Connection) -> None:
         connection.call_later(0.5, super().greet, connection)
 
-    def reply(self, context, reply):
+    def reply(self, context: RequestContext, reply: Any) -> None:
         context.connection.call_later(self.seconds, super().reply, context, reply)
 
 
@@ -1103,7 +1176,16 @@ class LateBanner(Behaviour):
     ],
 )
 @pytest.mark.gen_test
-async def test_the_version_is_corrected(io_loop, device, connect, assumed, protocol, before, after, seconds):
+async def test_the_version_is_corrected(
+    io_loop: VirtualTimeLoop,
+    device: Any,
+    connect: Callable[..., Client],
+    assumed: str,
+    protocol: str,
+    before: str,
+    after: str,
+    seconds: int,
+) -> None:
     """What was set means something else to the device, so it is set again; what it says, too."""
     device.protocol = protocol
     device.behaviour = LateBanner(seconds)
@@ -1124,12 +1206,14 @@ async def test_the_version_is_corrected(io_loop, device, connect, assumed, proto
     await io_loop.idle()
     assert sampled(device) == {"t": f"period {after}"}
     for reading in (subscription.readings["t"], watched):
-        assert reading[1:] == (Timestamp(5678), SensorStatus.NOMINAL, Timestamp(1234.5))
+        assert reading[1:] == (Timestamp(5678), SensorStatus.NOMINAL, Timestamp(1234.5))  # type: ignore[index]
 
 
 @pytest.mark.parametrize("protocol", ["5.0", "4"])
 @pytest.mark.gen_test
-async def test_all_is_set_again_when_the_version_is_corrected(io_loop, device, connect, protocol):
+async def test_all_is_set_again_when_the_version_is_corrected(
+    io_loop: VirtualTimeLoop, device: Any, connect: Callable[..., Client], protocol: str
+) -> None:
     """And until then, nothing is synced."""
     device.protocol = protocol
     device.behaviour = LateBanner()
@@ -1145,7 +1229,9 @@ async def test_all_is_set_again_when_the_version_is_corrected(io_loop, device, c
 
 @pytest.mark.parametrize("name", ["sensor-sampling", "sensor-list"])
 @pytest.mark.gen_test
-async def test_what_was_asked_in_another_version_counts_no_longer(io_loop, device, connect, name):
+async def test_what_was_asked_in_another_version_counts_no_longer(
+    io_loop: VirtualTimeLoop, device: Any, connect: Callable[..., Client], name: str
+) -> None:
     """The reply is still awaited, since it has no id, and then what counts is asked for."""
     device.protocol = "5.0-M"
     device.behaviour = LateBanner(0.5)
@@ -1155,14 +1241,14 @@ async def test_what_was_asked_in_another_version_counts_no_longer(io_loop, devic
     await client.wait_connected()
     await gen.sleep(0.7)
     assert client.protocol == ProtocolFlags.parse("5.0-M")
-    entries = [entry for entry in client._link.session.pending() if entry.name.decode() == name]
+    entries = [entry for entry in client._link.session.pending() if entry.name.decode() == name]  # type: ignore[union-attr]
     assert [entry.done() for entry in entries] == [True, False]
     await subscription.synced()
     assert sampled(device) == {"a": "auto"}
 
 
 @pytest.mark.gen_test
-async def test_the_version_is_as_assumed(io_loop, device, connect):
+async def test_the_version_is_as_assumed(io_loop: VirtualTimeLoop, device: Any, connect: Callable[..., Client]) -> None:
     device.behaviour = LateBanner()
     client = connect(assume_protocol=ProtocolFlags.parse("5.1-MIB"))
     await client.subscribe(["a", "b"]).synced()
@@ -1174,7 +1260,7 @@ async def test_the_version_is_as_assumed(io_loop, device, connect):
 
 
 @pytest.mark.gen_test
-async def test_an_empty_device(connect, device):
+async def test_an_empty_device(connect: Callable[..., Client], device: Any) -> None:
     device.sensors.clear()
     subscription = connect().subscribe(["a", "b"])
     with pytest.raises(FailReply):
@@ -1183,7 +1269,7 @@ async def test_an_empty_device(connect, device):
 
 
 @pytest.mark.gen_test
-async def test_two_clients(device, connect):
+async def test_two_clients(device: Any, connect: Callable[..., Client]) -> None:
     first, second = connect(), connect()
     subscriptions = [first.subscribe("a"), second.subscribe("a", strategy="event")]
     await gen.multi([subscription.synced() for subscription in subscriptions])
@@ -1192,7 +1278,7 @@ async def test_two_clients(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_many_sensors_many_times(io_loop, device, client):
+async def test_many_sensors_many_times(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     names = [f"s{number}" for number in range(3000)]
     add_sensors(device, names)
     subscriptions = [client.subscribe(name) for name in names]

@@ -121,7 +121,7 @@ def test_replaced() -> None:
     one.unsettled = ()
     one.replaced()
     assert next_step(one, Device()) is Step.LOOK_UP
-    assert (one.accepted, one.last, one.alone, one.unsettled) == (None, None, False, (subscription,))
+    assert (one.accepted, one.last, one.alone, one.unsettled) == (None, None, False, (subscription,))  # type: ignore[comparison-overlap]
     assert subscription.waiting == 1 and forgotten == [one]
     one.replaced()
     assert subscription.waiting == 1, "marking twice is marking once"

@@ -1,6 +1,9 @@
 """What a strategy is on the wire: times in seconds, in milliseconds for v4."""
 
+from __future__ import annotations
+
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -31,18 +34,18 @@ from katcp_tornado.sensors.strategies import NONE, Strategy
         ("of-our-own", (1.5, "x", b"y", True), "of-our-own 1.5 x y 1", "of-our-own 1.5 x y 1"),
     ],
 )
-def test_arguments(name, params, v5, v4):
+def test_arguments(name: str, params: Any, v5: str, v4: str) -> None:
     strategy = Strategy.make(name, params)
     assert strategy == (name, params)
-    assert b" ".join(strategy.arguments(5)).decode() == v5
-    assert b" ".join(strategy.arguments(4)).decode() == v4
+    assert b" ".join(strategy.arguments(5)).decode() == v5  # type: ignore[attr-defined]
+    assert b" ".join(strategy.arguments(4)).decode() == v4  # type: ignore[attr-defined]
 
 
-def test_any_iterable():
+def test_any_iterable() -> None:
     assert Strategy.make("event-rate", [1, 2]) == Strategy.make("event-rate", iter((1, 2))) == ("event-rate", (1, 2))
 
 
-def test_none():
+def test_none() -> None:
     assert Strategy.make("none", ()) == NONE
     assert Strategy.make("auto", ()) != NONE
 
@@ -63,6 +66,6 @@ def test_none():
         ("period", [object()], TypeError, "object"),
     ],
 )
-def test_wrong_arguments(name, params, error, match):
+def test_wrong_arguments(name: Any, params: Any, error: Any, match: str) -> None:
     with pytest.raises(error, match=match):
         Strategy.make(name, params)

@@ -1,8 +1,12 @@
 """Subscriptions: what the user sees of them."""
 
+from __future__ import annotations
+
 import asyncio
 import enum
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sensor_tools import Ear, Mute, Picky, add_sensors, asked, sampled
@@ -21,24 +25,24 @@ from katcp_tornado import (
     WaitTimeout,
 )
 from katcp_tornado.sensors.subscription import as_names
-from katcp_tornado.testing import Answer, Delay, Silent, Stall
+from katcp_tornado.testing import Answer, Delay, Silent, Stall, VirtualTimeLoop
 
 NOW = 1_600_000_000.0
 
 
 @pytest.fixture
-def device(device):
+def device(device: Any) -> Any:
     add_sensors(device, ["a", "b", "c"])
     return device
 
 
 @pytest.fixture
-def client(connect):
+def client(connect: Callable[..., Client]) -> Any:
     return connect()
 
 
 @pytest.fixture
-def ear():
+def ear() -> Any:
     return Ear()
 
 
@@ -46,8 +50,8 @@ def ear():
 
 
 @pytest.mark.gen_test
-async def test_a_reading(device, client, ear):
-    readings = []
+async def test_a_reading(device: Any, client: Any, ear: Any) -> None:
+    readings: list[Any] = []
     subscription = client.subscribe("b", readings.append)
     assert type(subscription) is Subscription
     await subscription.synced()
@@ -58,7 +62,7 @@ async def test_a_reading(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_updates(io_loop, device, client, ear):
+async def test_updates(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe(["a", "b"], ear)
     await subscription.synced()
     device.set_sensor("a", 5, "warn")
@@ -69,7 +73,7 @@ async def test_updates(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_without_a_callback(io_loop, device, client):
+async def test_without_a_callback(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     subscription = client.subscribe("a")
     await subscription.synced()
     device.set_sensor("a", 5)
@@ -78,16 +82,16 @@ async def test_without_a_callback(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_the_readings_are_those_of_when_the_callback_runs(device, client):
+async def test_the_readings_are_those_of_when_the_callback_runs(device: Any, client: Any) -> None:
     seen = []
-    subscription = client.subscribe("a", lambda reading: seen.append(subscription.readings["a"] is reading))
+    subscription = client.subscribe("a", lambda reading: seen.append(subscription.readings["a"] is reading))  # type: ignore[has-type]
     await subscription.synced()
     client.close()
     assert seen == [True, True]
 
 
 @pytest.mark.gen_test
-async def test_what_it_shows_cannot_be_changed(device, client):
+async def test_what_it_shows_cannot_be_changed(device: Any, client: Any) -> None:
     subscription = client.subscribe("nothing")
     with pytest.raises(FailReply):
         await subscription.synced()
@@ -97,8 +101,10 @@ async def test_what_it_shows_cannot_be_changed(device, client):
 
 
 @pytest.mark.gen_test
-async def test_a_callback_that_raises(io_loop, device, client, ear, caplog):
-    def raises(reading):
+async def test_a_callback_that_raises(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raises(reading: Any) -> None:
         raise ZeroDivisionError
 
     await gen.multi([client.subscribe("a", callback).synced() for callback in (raises, ear, raises)])
@@ -109,10 +115,10 @@ async def test_a_callback_that_raises(io_loop, device, client, ear, caplog):
 
 
 @pytest.mark.gen_test
-async def test_a_callback_that_is_a_coroutine(io_loop, device, client):
+async def test_a_callback_that_is_a_coroutine(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     heard = []
 
-    async def callback(reading):
+    async def callback(reading: Any) -> None:
         await gen.sleep(1)
         heard.append(reading.value)
 
@@ -124,14 +130,14 @@ async def test_a_callback_that_is_a_coroutine(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_the_link_is_lost(io_loop, device, client, ear):
+async def test_the_link_is_lost(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     """The readings become UNREACHABLE before anybody hears that there is no link, and once."""
     subscription = client.subscribe(["a", "b"], ear)
     await subscription.synced()
     ear.take()
     order = []
     client.add_state_callback(lambda old, new: order.append((new.name, len(ear), len(subscription.readings))))
-    client.add_disconnected_callback(lambda: order.append(("disconnected", ear.take())))
+    client.add_disconnected_callback(lambda: order.append(("disconnected", ear.take())))  # type: ignore[arg-type]
     device.stop()
     await client.wait_disconnected()
     gone = [("a", "unreachable", None), ("b", "unreachable", None)]
@@ -146,10 +152,11 @@ async def test_the_link_is_lost(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_all_are_noted_before_any_is_told(device, client):
+async def test_all_are_noted_before_any_is_told(device: Any, client: Any) -> None:
     seen = []
     subscription = client.subscribe(
-        ["a", "b"], lambda reading: seen.append([r.status.value for r in subscription.readings.values()])
+        ["a", "b"],
+        lambda reading: seen.append([r.status.value for r in subscription.readings.values()]),  # type: ignore[has-type]
     )
     await subscription.synced()
     seen.clear()
@@ -159,7 +166,7 @@ async def test_all_are_noted_before_any_is_told(device, client):
 
 
 @pytest.mark.gen_test
-async def test_nothing_was_heard_before_the_link_is_lost(device, client, ear):
+async def test_nothing_was_heard_before_the_link_is_lost(device: Any, client: Any, ear: Any) -> None:
     device.on_request("sensor-list", Stall())
     client.subscribe("a", ear)
     await gen.sleep(1)
@@ -169,18 +176,18 @@ async def test_nothing_was_heard_before_the_link_is_lost(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_close_tells_too(client, ear):
+async def test_close_tells_too(client: Any, ear: Any) -> None:
     await client.subscribe("a", ear).synced()
     client.close()
     assert ear == [("a", "nominal", 0), ("a", "unreachable", None)]
 
 
 @pytest.mark.gen_test
-async def test_a_callback_that_closes_the_client(io_loop, device, client):
+async def test_a_callback_that_closes_the_client(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     """Nobody hears a reading that is older than the close."""
     ears = [Ear() for _ in range(3)]
 
-    def close(reading):
+    def close(reading: Any) -> None:
         ears[1](reading)
         if reading.value == 9:
             client.close()
@@ -204,7 +211,7 @@ class Mode(enum.Enum):
 
 
 @pytest.mark.gen_test
-async def test_a_type_of_ones_own(device, client, ear):
+async def test_a_type_of_ones_own(device: Any, client: Any, ear: Any) -> None:
     device.add_sensor("mode", "discrete", "low-power", params=["low-power", "ready"])
     await gen.multi(
         [
@@ -218,7 +225,7 @@ async def test_a_type_of_ones_own(device, client, ear):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_times_are_decoded_as_the_device_speaks(device, client, ear, protocol):
+async def test_times_are_decoded_as_the_device_speaks(device: Any, client: Any, ear: Any, protocol: str) -> None:
     device.protocol = protocol
     device.add_sensor("when", "timestamp", 1500.25, timestamp=1234.5)
     own = client.subscribe("when", ear)
@@ -229,7 +236,7 @@ async def test_times_are_decoded_as_the_device_speaks(device, client, ear, proto
 
 
 @pytest.mark.gen_test
-async def test_another_version_on_the_next_connection(device, client, ear):
+async def test_another_version_on_the_next_connection(device: Any, client: Any, ear: Any) -> None:
     device.add_sensor("when", "timestamp", 1500.25, timestamp=1234.5)
     subscription = client.subscribe("when", ear, strategy="period", params=[10], type=Timestamp)
     await subscription.synced()
@@ -246,7 +253,7 @@ async def test_another_version_on_the_next_connection(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_names_strategy_and_parameters(client):
+async def test_names_strategy_and_parameters(client: Any) -> None:
     subscription = client.subscribe(iter(["b", "a", "b"]), strategy="event-rate", params=[0.5, 10])
     assert subscription.names == ["b", "a"]
     assert (subscription.strategy, subscription.params) == ("event-rate", (0.5, 10))
@@ -255,7 +262,7 @@ async def test_names_strategy_and_parameters(client):
 
 
 @pytest.mark.gen_test
-async def test_repr(device, client):
+async def test_repr(device: Any, client: Any) -> None:
     subscription = client.subscribe("a", strategy="period", params=[10])
     assert repr(subscription) == "<Subscription a: period 10; not synced>"
     await subscription.synced()
@@ -266,7 +273,7 @@ async def test_repr(device, client):
 
 
 @pytest.mark.gen_test
-async def test_is_synced(io_loop, device, client):
+async def test_is_synced(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     subscription = client.subscribe(["a", "b"])
     states = [subscription.is_synced]
     client.add_connected_callback(lambda: states.append(subscription.is_synced))
@@ -284,7 +291,7 @@ async def test_is_synced(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_it_is_synced_once_there_is_a_reading_of_each(device, client):
+async def test_it_is_synced_once_there_is_a_reading_of_each(device: Any, client: Any) -> None:
     subscription = client.subscribe(["a", "b"])
     device.on_request("sensor-sampling", Stall())
     await gen.sleep(1)
@@ -297,7 +304,7 @@ async def test_it_is_synced_once_there_is_a_reading_of_each(device, client):
 
 @pytest.mark.parametrize("connected", [False, True])
 @pytest.mark.gen_test
-async def test_no_sensors_at_all(client, connected):
+async def test_no_sensors_at_all(client: Any, connected: bool) -> None:
     if connected:
         await client.wait_connected()
     subscription = client.subscribe([])
@@ -312,14 +319,14 @@ async def test_no_sensors_at_all(client, connected):
 
 
 @pytest.mark.gen_test
-async def test_synced_at_once(client):
+async def test_synced_at_once(client: Any) -> None:
     subscription = client.subscribe("a")
     await subscription.synced()
     assert subscription.synced().done()
 
 
 @pytest.mark.gen_test
-async def test_synced_waits_for_a_connection(io_loop, device, client):
+async def test_synced_waits_for_a_connection(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     device.stop()
     synced = client.subscribe("a").synced()
     await gen.sleep(100)
@@ -329,7 +336,7 @@ async def test_synced_waits_for_a_connection(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_synced_waits_for_the_next_connection(device, client):
+async def test_synced_waits_for_the_next_connection(device: Any, client: Any) -> None:
     subscription = client.subscribe("a")
     await subscription.synced()
     device.drop_all()
@@ -341,7 +348,7 @@ async def test_synced_waits_for_the_next_connection(device, client):
 
 
 @pytest.mark.gen_test
-async def test_synced_takes_too_long(io_loop, device, client):
+async def test_synced_takes_too_long(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     device.stop()
     subscription = client.subscribe(["a", "b"])
     with pytest.raises(WaitTimeout, match="not all of 2 sensors are sampled after 5 s") as caught:
@@ -353,14 +360,14 @@ async def test_synced_takes_too_long(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_synced_with_no_time_at_all(client):
+async def test_synced_with_no_time_at_all(client: Any) -> None:
     subscription = client.subscribe("a")
     with pytest.raises(WaitTimeout):
         await subscription.synced(timeout=0)
 
 
 @pytest.mark.gen_test
-async def test_synced_of_a_client_that_is_closed(device, client):
+async def test_synced_of_a_client_that_is_closed(device: Any, client: Any) -> None:
     device.stop()
     subscription = client.subscribe("a")
     synced = subscription.synced()
@@ -371,7 +378,7 @@ async def test_synced_of_a_client_that_is_closed(device, client):
 
 
 @pytest.mark.gen_test
-async def test_synced_of_a_client_that_gives_up(device, connect):
+async def test_synced_of_a_client_that_gives_up(device: Any, connect: Callable[..., Client]) -> None:
     device.stop()
     synced = connect(auto_reconnect=False).subscribe("a").synced()
     with pytest.raises(ConnectionRefusedError):
@@ -379,7 +386,7 @@ async def test_synced_of_a_client_that_gives_up(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_one_who_waits_gives_up(device, client):
+async def test_one_who_waits_gives_up(device: Any, client: Any) -> None:
     subscription = client.subscribe("a")
     first, second = subscription.synced(), subscription.synced()
     first.cancel()
@@ -390,7 +397,7 @@ async def test_one_who_waits_gives_up(device, client):
 
 @pytest.mark.parametrize(("code", "error"), [("fail", FailReply), ("invalid", InvalidReply), ("odd", InvalidReply)])
 @pytest.mark.gen_test
-async def test_it_is_refused(device, client, code, error):
+async def test_it_is_refused(device: Any, client: Any, code: str, error: Any) -> None:
     device.on_request("sensor-sampling", Answer(code, "no"), always=True)
     subscription = client.subscribe("a")
     waiters = [subscription.synced() for _ in range(3)]
@@ -409,7 +416,7 @@ async def test_it_is_refused(device, client, code, error):
 
 
 @pytest.mark.gen_test
-async def test_the_others_are_said_first(device, client, ear):
+async def test_the_others_are_said_first(device: Any, client: Any, ear: Any) -> None:
     """synced() raises once all is said: those that are not refused are sampled then."""
     subscription = client.subscribe(["nothing", "a", "b", "neither"], ear)
     with pytest.raises(FailReply):
@@ -420,7 +427,7 @@ async def test_the_others_are_said_first(device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_no_answer_is_no_refusal(io_loop, device, client):
+async def test_no_answer_is_no_refusal(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     """synced() goes on waiting: it is tried again."""
     device.on_request("sensor-sampling", Silent())
     subscription = client.subscribe("a")
@@ -434,7 +441,7 @@ async def test_no_answer_is_no_refusal(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_synced_waits_while_it_is_tried_again(device, client):
+async def test_synced_waits_while_it_is_tried_again(device: Any, client: Any) -> None:
     subscription = client.subscribe("x", type=int)
     with pytest.raises(FailReply):
         await subscription.synced()
@@ -448,7 +455,7 @@ async def test_synced_waits_while_it_is_tried_again(device, client):
 
 
 @pytest.mark.gen_test
-async def test_failures_are_of_this_connection(device, client):
+async def test_failures_are_of_this_connection(device: Any, client: Any) -> None:
     subscription = client.subscribe("nothing")
     with pytest.raises(FailReply):
         await subscription.synced()
@@ -458,7 +465,7 @@ async def test_failures_are_of_this_connection(device, client):
 
 
 @pytest.mark.gen_test
-async def test_a_refusal_is_logged_in_moderation(device, client, caplog):
+async def test_a_refusal_is_logged_in_moderation(device: Any, client: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "katcp_tornado")
     client.subscribe([f"nothing-{number}" for number in range(100)])
     await gen.sleep(30)
@@ -468,7 +475,7 @@ async def test_a_refusal_is_logged_in_moderation(device, client, caplog):
 
 
 @pytest.mark.gen_test
-async def test_nobody_looks_at_the_refusal(io_loop, client):
+async def test_nobody_looks_at_the_refusal(io_loop: VirtualTimeLoop, client: Any) -> None:
     client.subscribe("nothing").synced()
     await io_loop.idle()
 
@@ -477,7 +484,7 @@ async def test_nobody_looks_at_the_refusal(io_loop, client):
 
 
 @pytest.mark.gen_test
-async def test_cancel(io_loop, device, client, ear):
+async def test_cancel(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe(["a", "b"], ear)
     await subscription.synced()
     subscription.cancel()
@@ -496,7 +503,7 @@ async def test_cancel(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_cancel_ends_waiting(device, client):
+async def test_cancel_ends_waiting(device: Any, client: Any) -> None:
     device.stop()
     subscription = client.subscribe("a")
     synced = subscription.synced()
@@ -507,10 +514,10 @@ async def test_cancel_ends_waiting(device, client):
 
 
 @pytest.mark.gen_test
-async def test_cancel_by_its_own_callback(io_loop, device, client):
+async def test_cancel_by_its_own_callback(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     heard = []
 
-    def once(reading):
+    def once(reading: Any) -> None:
         heard.append(reading.name)
         subscription.cancel()
 
@@ -522,10 +529,12 @@ async def test_cancel_by_its_own_callback(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_cancel_by_its_own_callback_when_the_link_is_lost(io_loop, device, client):
+async def test_cancel_by_its_own_callback_when_the_link_is_lost(
+    io_loop: VirtualTimeLoop, device: Any, client: Any
+) -> None:
     heard = []
 
-    def once(reading):
+    def once(reading: Any) -> None:
         heard.append(reading.status.value)
         if reading.status is SensorStatus.UNREACHABLE:
             subscription.cancel()
@@ -537,10 +546,10 @@ async def test_cancel_by_its_own_callback_when_the_link_is_lost(io_loop, device,
 
 
 @pytest.mark.gen_test
-async def test_a_callback_cancels_another(io_loop, device, client):
+async def test_a_callback_cancels_another(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     ears = [Ear(), Ear()]
     subscriptions = [
-        client.subscribe("a", lambda reading: (ears[0](reading), subscriptions[1].cancel())),
+        client.subscribe("a", lambda reading: (ears[0](reading), subscriptions[1].cancel())),  # type: ignore[has-type]
         client.subscribe("a", ears[1]),
     ]
     await client.wait_connected()
@@ -549,7 +558,7 @@ async def test_a_callback_cancels_another(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_cancel_of_a_client_that_is_closed(client):
+async def test_cancel_of_a_client_that_is_closed(client: Any) -> None:
     subscription = client.subscribe("a")
     await subscription.synced()
     client.close()
@@ -561,7 +570,7 @@ async def test_cancel_of_a_client_that_is_closed(client):
 
 
 @pytest.mark.gen_test
-async def test_the_newer_is_in_force_while_it_lives(io_loop, device, client):
+async def test_the_newer_is_in_force_while_it_lives(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     ears = [Ear(), Ear()]
     older = client.subscribe("a", ears[0], strategy="event")
     await older.synced()
@@ -584,7 +593,7 @@ async def test_the_newer_is_in_force_while_it_lives(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_the_older_is_cancelled(io_loop, device, client):
+async def test_the_older_is_cancelled(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     older = client.subscribe("a", strategy="event")
     newer = client.subscribe("a", strategy="period", params=[10])
     await gen.multi([older.synced(), newer.synced()])
@@ -595,7 +604,7 @@ async def test_the_older_is_cancelled(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_the_same_strategy_needs_no_request(io_loop, device, client):
+async def test_the_same_strategy_needs_no_request(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     ears = [Ear(), Ear()]
     first = client.subscribe("a", ears[0])
     await first.synced()
@@ -613,7 +622,7 @@ async def test_the_same_strategy_needs_no_request(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_the_newer_comes_before_there_is_a_connection(device, client):
+async def test_the_newer_comes_before_there_is_a_connection(device: Any, client: Any) -> None:
     older = client.subscribe(["a", "b"], strategy="event")
     newer = client.subscribe(["b", "c"])
     await gen.multi([older.synced(), newer.synced()])
@@ -621,7 +630,7 @@ async def test_the_newer_comes_before_there_is_a_connection(device, client):
 
 
 @pytest.mark.gen_test
-async def test_the_newer_is_refused(device, client):
+async def test_the_newer_is_refused(device: Any, client: Any) -> None:
     ears = [Ear(), Ear()]
     older = client.subscribe("a", ears[0], strategy="event")
     await older.synced()
@@ -637,7 +646,7 @@ async def test_the_newer_is_refused(device, client):
 
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.gen_test
-async def test_the_newer_is_refused_on_every_connection(device, client, together):
+async def test_the_newer_is_refused_on_every_connection(device: Any, client: Any, together: bool) -> None:
     older = client.subscribe("a", strategy="event")
     if not together:
         await older.synced()
@@ -652,7 +661,7 @@ async def test_the_newer_is_refused_on_every_connection(device, client, together
 
 
 @pytest.mark.gen_test
-async def test_the_newer_is_refused_and_tried_again(io_loop, device, client):
+async def test_the_newer_is_refused_and_tried_again(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     older = client.subscribe("a", strategy="event")
     await older.synced()
     device.behaviour = picky = Picky("sensor-sampling", "period")
@@ -669,7 +678,7 @@ async def test_the_newer_is_refused_and_tried_again(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_both_are_refused_and_the_older_is_possible_first(device, client):
+async def test_both_are_refused_and_the_older_is_possible_first(device: Any, client: Any) -> None:
     """Trying the newer one again and again must not hold up the older."""
     older = client.subscribe("x", strategy="event")
     newer = client.subscribe("x", strategy="sometimes")
@@ -684,7 +693,9 @@ async def test_both_are_refused_and_the_older_is_possible_first(device, client):
 
 
 @pytest.mark.gen_test
-async def test_both_were_refused_and_the_device_says_that_there_is_one_now(io_loop, device, client):
+async def test_both_were_refused_and_the_device_says_that_there_is_one_now(
+    io_loop: VirtualTimeLoop, device: Any, client: Any
+) -> None:
     older = client.subscribe("x", strategy="event")
     newer = client.subscribe("x", strategy="sometimes")
     for subscription in (older, newer):
@@ -696,7 +707,9 @@ async def test_both_were_refused_and_the_device_says_that_there_is_one_now(io_lo
 
 
 @pytest.mark.gen_test
-async def test_the_older_was_refused_before_the_newer_came_and_went(io_loop, device, client):
+async def test_the_older_was_refused_before_the_newer_came_and_went(
+    io_loop: VirtualTimeLoop, device: Any, client: Any
+) -> None:
     older = client.subscribe("x", strategy="event")
     with pytest.raises(FailReply):
         await older.synced()
@@ -711,7 +724,7 @@ async def test_the_older_was_refused_before_the_newer_came_and_went(io_loop, dev
 
 
 @pytest.mark.gen_test
-async def test_one_between_two_that_are_refused(device, client):
+async def test_one_between_two_that_are_refused(device: Any, client: Any) -> None:
     """What is refused of the newest does not matter to the oldest, which wants the same."""
     oldest, middle, newest = (client.subscribe("a", strategy=name) for name in ("sometimes", "event", "sometimes"))
     with pytest.raises(FailReply):
@@ -723,7 +736,9 @@ async def test_one_between_two_that_are_refused(device, client):
 
 @pytest.mark.parametrize("refused_before", [False, True])
 @pytest.mark.gen_test
-async def test_the_older_is_refused_when_it_is_put_back(io_loop, device, client, refused_before):
+async def test_the_older_is_refused_when_it_is_put_back(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, refused_before: bool
+) -> None:
     """Then the device is not to go on with what nobody wants any longer."""
     older = client.subscribe("a", strategy="sometimes")
     if refused_before:
@@ -738,7 +753,7 @@ async def test_the_older_is_refused_when_it_is_put_back(io_loop, device, client,
 
 
 @pytest.mark.gen_test
-async def test_the_newer_wants_none(io_loop, device, client):
+async def test_the_newer_wants_none(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     older = client.subscribe("a")
     await older.synced()
     newer = client.subscribe("a", strategy="none")
@@ -750,14 +765,14 @@ async def test_the_newer_wants_none(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_none_alone(device, client, ear):
+async def test_none_alone(device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe("a", ear, strategy="none")
     await subscription.synced()
     assert asked(device) == asked(device, "sensor-list") == [] and ear == []
 
 
 @pytest.mark.gen_test
-async def test_the_newer_is_not_answered(device, connect):
+async def test_the_newer_is_not_answered(device: Any, connect: Callable[..., Client]) -> None:
     """The device may have done it, so what the older one wants is asked for once more."""
     client = connect(request_timeout=5)
     older = client.subscribe("a", strategy="event")
@@ -776,10 +791,10 @@ async def test_the_newer_is_not_answered(device, connect):
 
 @pytest.mark.parametrize("when", ["connected", "state", "disconnected", "failed_connect", "inform", "reading"])
 @pytest.mark.gen_test
-async def test_inside_a_callback(io_loop, device, client, ear, when):
-    made = []
+async def test_inside_a_callback(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any, when: str) -> None:
+    made: list[Any] = []
 
-    def subscribe(*args):
+    def subscribe(*args: Any) -> None:
         if not made:
             made.append(client.subscribe("a", ear))
 
@@ -804,7 +819,7 @@ async def test_inside_a_callback(io_loop, device, client, ear, when):
     assert [text for text in asked(device) if text.startswith("a")] == ["a auto"]
 
 
-def test_before_the_loop_runs(io_loop, device, client, ear):
+def test_before_the_loop_runs(io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any) -> None:
     subscription = client.subscribe("a", ear)
     synced = subscription.synced()
     io_loop.run_sync(lambda: synced)
@@ -812,7 +827,7 @@ def test_before_the_loop_runs(io_loop, device, client, ear):
 
 
 @pytest.mark.gen_test
-async def test_on_a_client_that_is_closed(client):
+async def test_on_a_client_that_is_closed(client: Any) -> None:
     client.close()
     subscription = client.subscribe("a")
     assert not subscription.is_synced
@@ -820,7 +835,7 @@ async def test_on_a_client_that_is_closed(client):
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_sent_without_a_subscription(io_loop, device, client):
+async def test_nothing_is_sent_without_a_subscription(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     await client.wait_connected()
     device.inform_all("interface-changed", "sensor-list")
     device.send_raw(b"#sensor-status 1 1 a nominal 5\n")
@@ -829,7 +844,9 @@ async def test_nothing_is_sent_without_a_subscription(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_a_status_of_a_sensor_that_nobody_wants(io_loop, device, client, ear):
+async def test_a_status_of_a_sensor_that_nobody_wants(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, ear: Any
+) -> None:
     subscription = client.subscribe("a", ear)
     await subscription.synced()
     device.send_raw(b"#sensor-status 1 1 c nominal 5\n#sensor-status\n#sensor-status x\n#sensor-status 1 1 a\n")
@@ -839,7 +856,7 @@ async def test_a_status_of_a_sensor_that_nobody_wants(io_loop, device, client, e
 
 
 @pytest.mark.gen_test
-async def test_everything_is_forgotten(io_loop, device, client):
+async def test_everything_is_forgotten(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     """What was cancelled leaves nothing behind."""
     for _ in range(3):
         subscriptions = [client.subscribe(["a", "b", "nothing"]) for _ in range(3)]
@@ -852,7 +869,7 @@ async def test_everything_is_forgotten(io_loop, device, client):
 
 
 @pytest.mark.gen_test
-async def test_everything_is_forgotten_while_there_is_no_link(device, client):
+async def test_everything_is_forgotten_while_there_is_no_link(device: Any, client: Any) -> None:
     device.stop()
     for _ in range(3):
         client.subscribe(["a", "b"]).cancel()
@@ -881,7 +898,7 @@ async def test_everything_is_forgotten_while_there_is_no_link(device, client):
         (("a",), {"type": object}, TypeError, "register_type"),
     ],
 )
-def test_wrong_arguments(client, args, options, error, match):
+def test_wrong_arguments(client: Any, args: Any, options: Any, error: Any, match: str) -> None:
     with pytest.raises(error, match=match):
         client.subscribe(*args, **options)
     assert client._sampling._subscriptions == {}
@@ -889,12 +906,12 @@ def test_wrong_arguments(client, args, options, error, match):
 
 @pytest.mark.parametrize(("timeout", "error"), [("1", TypeError), (-1, ValueError)])
 @pytest.mark.gen_test
-async def test_wrong_timeouts(client, timeout, error):
+async def test_wrong_timeouts(client: Any, timeout: Any, error: Any) -> None:
     with pytest.raises(error, match="timeout"):
         client.subscribe("a").synced(timeout)
 
 
-def test_as_names():
+def test_as_names() -> None:
     assert as_names("abc") == ["abc"]
     assert as_names(("a", "b", "a")) == ["a", "b"]
     assert as_names(name for name in "ab") == ["a", "b"]
@@ -905,7 +922,7 @@ def test_as_names():
 
 
 @pytest.mark.gen_test
-async def test_a_subscription_does_not_keep_its_client(io_loop, device):
+async def test_a_subscription_does_not_keep_its_client(io_loop: VirtualTimeLoop, device: Any) -> None:
     with pytest.warns(ResourceWarning, match="unclosed <Client"):
         subscription = Client(device.host, device.port).subscribe("a")
     with pytest.raises(ClientClosed):
@@ -913,7 +930,7 @@ async def test_a_subscription_does_not_keep_its_client(io_loop, device):
 
 
 @pytest.mark.gen_test
-async def test_a_mute_device(device, client, ear):
+async def test_a_mute_device(device: Any, client: Any, ear: Any) -> None:
     device.behaviour = Mute()
     await client.subscribe("a", ear).synced()
     assert ear == [("a", "nominal", 0)]

@@ -1,5 +1,7 @@
 """What stands in a #sensor-list, and in a reading."""
 
+from __future__ import annotations
+
 import enum
 import json
 import math
@@ -14,19 +16,19 @@ from katcp_tornado.wire.values import decoder
 
 
 @pytest.mark.parametrize("status", SensorStatus)
-def test_status(status):
+def test_status(status: Any) -> None:
     assert STATUSES[status.value.encode()] is status
     assert status.value == status.name.lower()
     assert status.valid_value is (status.value in ("nominal", "warn", "error"))
 
 
-def test_the_statuses_are_those_of_the_guidelines():
+def test_the_statuses_are_those_of_the_guidelines() -> None:
     assert {status.value for status in SensorStatus} == {
         *("unknown", "nominal", "warn", "error", "failure", "unreachable", "inactive")
     }
 
 
-def test_info():
+def test_info() -> None:
     info = SensorInfo.parse([b"a.b", b"Says \xc3\xa9", b"", b"discrete", b"on", b"off"])
     assert info == ("a.b", "Says é", "", "discrete", [b"on", b"off"])
     assert SensorInfo.parse([b"a", b"\xff", b"m", b"integer"]) == ("a", "\\xff", "m", "integer", [])
@@ -36,7 +38,7 @@ def test_info():
 def test_info_of_too_few_arguments(count: int) -> None:
     """What is missing is empty."""
     info = SensorInfo.parse([b"a", b"b", b"c"][:count])
-    assert info == ("a", *["b", "c"][: count - 1], *[""] * (4 - count), [])
+    assert info == ("a", *["b", "c"][: count - 1], *[""] * (4 - count), [])  # type: ignore[comparison-overlap]
     assert info.decoder(5)(b"raw") == b"raw"
 
 
@@ -99,20 +101,20 @@ def test_plain(value: Any, plain: Any) -> None:
         ("", b"x", b"x"),
     ],
 )
-def test_values(type_name, raw, value):
+def test_values(type_name: str, raw: bytes, value: Any) -> None:
     decoded = SensorInfo("a", "", "", type_name, []).decoder(5)(raw)
     assert decoded == value and type(decoded) is type(value)
 
 
-def test_nan():
+def test_nan() -> None:
     assert math.isnan(SensorInfo("a", "", "", "float", []).decoder(5)(b"nan"))
 
 
-def test_timestamps_of_v4_are_milliseconds():
+def test_timestamps_of_v4_are_milliseconds() -> None:
     assert SensorInfo("a", "", "", "timestamp", []).decoder(4)(b"1500") == 1.5
 
 
-def test_every_type_of_the_guidelines_is_known():
+def test_every_type_of_the_guidelines_is_known() -> None:
     assert set(VALUE_TYPES) == {*("integer", "float", "boolean", "timestamp", "discrete", "address", "string", "lru")}
 
 
@@ -131,18 +133,18 @@ def test_every_type_of_the_guidelines_is_known():
         ([], []),
     ],
 )
-def test_split(arguments, readings):
+def test_split(arguments: Any, readings: Any) -> None:
     assert list(split(arguments)) == readings
 
 
-def test_read():
+def test_read() -> None:
     assert read("a", b"1500", b"warn", b"7", decoder(int), 4) == Reading("a", Timestamp(1.5), SensorStatus.WARN, 7)
     reading = read("a", b"1.5", b"unknown", b"7", decoder(int), 5)
-    assert reading == ("a", 1.5, SensorStatus.UNKNOWN, 7) and type(reading.timestamp) is Timestamp
+    assert reading == ("a", 1.5, SensorStatus.UNKNOWN, 7) and type(reading.timestamp) is Timestamp  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("status", ["unknown", "failure", "unreachable", "inactive"])
-def test_a_value_that_is_none_goes_with_a_status_that_says_so(status):
+def test_a_value_that_is_none_goes_with_a_status_that_says_so(status: str) -> None:
     assert read("a", b"1", status.encode(), b"", decoder(int), 5) == ("a", 1.0, SensorStatus(status), None)
 
 
@@ -150,14 +152,14 @@ def test_a_value_that_is_none_goes_with_a_status_that_says_so(status):
     ("timestamp", "status", "value"),
     [(b"1", b"nominal", b""), (b"x", b"nominal", b"1"), (b"1", b"fine", b"1"), (b"x", b"inactive", b"1")],
 )
-def test_what_cannot_be_read(timestamp, status, value):
+def test_what_cannot_be_read(timestamp: bytes, status: bytes, value: bytes) -> None:
     with pytest.raises(ValueError):
         read("a", timestamp, status, value, decoder(int), 5)
 
 
-def test_check_name():
+def test_check_name() -> None:
     assert check_name("a") == "a"
     with pytest.raises(TypeError, match="must be a str, not bytes"):
-        check_name(b"a")
+        check_name(b"a")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty"):
         check_name("")

@@ -1,7 +1,11 @@
 """A mirror of the device's sensors."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sensor_tools import Ear, Mute, Picky, StatusLast, add_sensors, asked, sampled
@@ -20,7 +24,7 @@ from katcp_tornado import (
     Timestamp,
     WaitTimeout,
 )
-from katcp_tornado.testing import Answer, Behaviour, Delay, Silent, Stall
+from katcp_tornado.testing import Answer, Behaviour, Delay, FakeDevice, Silent, Stall, VirtualTimeLoop
 
 NOW = 1_600_000_000.0
 DISCONNECTED, SYNCING, SYNCED, CLOSED = SyncState
@@ -29,41 +33,41 @@ DISCONNECTED, SYNCING, SYNCED, CLOSED = SyncState
 class Watcher(SensorWatcher):
     """Writes down what it hears, in short lines; checks that all is as it is told."""
 
-    def __init__(self, client, **options):
+    def __init__(self, client: Client, **options: Any) -> None:
         super().__init__(client, **options)
-        self.lines = []
+        self.lines: list[Any] = []
         self.depth = 0
-        self.flaws = []
+        self.flaws: list[Any] = []
 
-    def sensor_added(self, name, info):
+    def sensor_added(self, name: Any, info: Any) -> None:
         self.hear(f"+{name}", name in self.sensors and self.sensors[name].info is info)
 
-    def sensor_removed(self, name):
+    def sensor_removed(self, name: Any) -> None:
         self.hear(f"-{name}", name not in self.sensors)
 
-    def sensor_updated(self, name, reading):
+    def sensor_updated(self, name: Any, reading: Any) -> None:
         shown = reading.value if reading.status is SensorStatus.NOMINAL else reading.status.value
         self.hear(f"{name}={shown}", self.sensors[name].reading is reading)
 
-    def batch_start(self):
+    def batch_start(self) -> None:
         self.depth += 1
         self.hear("(")
 
-    def batch_stop(self):
+    def batch_stop(self) -> None:
         self.hear(")")
         self.depth -= 1
 
-    def state_updated(self, state):
+    def state_updated(self, state: Any) -> None:
         self.lines.append(state.name)
         if state is not self.state or self.depth:
             self.flaws.append(f"told {state} in {self.state}")
 
-    def hear(self, line, true=True):
+    def hear(self, line: Any, true: bool = True) -> None:
         self.lines.append(line)
         if not true or self.depth != 1:
             self.flaws.append(line)
 
-    def take(self):
+    def take(self) -> Any:
         """What it has heard, as one text; then it is forgotten."""
         text = " ".join(self.lines).replace("( ", "(").replace(" )", ")")
         self.lines.clear()
@@ -71,22 +75,22 @@ class Watcher(SensorWatcher):
 
 
 @pytest.fixture
-def device(device):
+def device(device: Any) -> Any:
     add_sensors(device, ["a", "b"])
     return device
 
 
 @pytest.fixture
-def client(connect):
+def client(connect: Callable[..., Client]) -> Any:
     return connect()
 
 
 @pytest.fixture
-def watch(client):
+def watch(client: Any) -> Iterator[Any]:
     """``watch(**options)`` makes a watcher, and adds it."""
     made = []
 
-    def watch(kind=Watcher, **options):
+    def watch(kind: Any = Watcher, **options: Any) -> Any:
         watcher = kind(client, **options)
         made.append(watcher)
         client.add_sensor_watcher(watcher)
@@ -98,7 +102,7 @@ def watch(client):
             assert watcher.flaws == []
 
 
-async def lose(device, client):
+async def lose(device: FakeDevice, client: Client) -> None:
     device.drop_all()
     await client.wait_disconnected()
 
@@ -108,7 +112,7 @@ async def lose(device, client):
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-MI", "5.0-M", "4"])
 @pytest.mark.gen_test
-async def test_all_sensors(device, client, watch, protocol):
+async def test_all_sensors(device: Any, client: Any, watch: Any, protocol: str) -> None:
     device.protocol = protocol
     device.add_sensor("c", "discrete", "on", "A switch", "none", ["on", "off"], "warn", timestamp=1234.5)
     watcher = watch()
@@ -123,7 +127,7 @@ async def test_all_sensors(device, client, watch, protocol):
 
 
 @pytest.mark.gen_test
-async def test_updates(io_loop, device, watch):
+async def test_updates(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     watcher.take()
@@ -135,7 +139,7 @@ async def test_updates(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_several_readings_in_one_inform(io_loop, device, watch):
+async def test_several_readings_in_one_inform(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     watcher.take()
@@ -145,7 +149,7 @@ async def test_several_readings_in_one_inform(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_a_whole_life(io_loop, device, client, watch):
+async def test_a_whole_life(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     assert watcher.state is DISCONNECTED and watcher.take() == ""
     await watcher.synced()
@@ -168,7 +172,7 @@ async def test_a_whole_life(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_the_sensors_are_other_ones_on_the_next_connection(device, client, watch):
+async def test_the_sensors_are_other_ones_on_the_next_connection(device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     await lose(device, client)
@@ -184,7 +188,7 @@ async def test_the_sensors_are_other_ones_on_the_next_connection(device, client,
 
 
 @pytest.mark.gen_test
-async def test_what_it_shows_cannot_be_changed(watch):
+async def test_what_it_shows_cannot_be_changed(watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     with pytest.raises(TypeError):
@@ -193,7 +197,7 @@ async def test_what_it_shows_cannot_be_changed(watch):
 
 
 @pytest.mark.gen_test
-async def test_a_device_without_sensors(device, watch):
+async def test_a_device_without_sensors(device: Any, watch: Any) -> None:
     device.sensors.clear()
     watcher = watch()
     await watcher.synced()
@@ -201,7 +205,7 @@ async def test_a_device_without_sensors(device, watch):
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_overridden(device, client, watch):
+async def test_nothing_is_overridden(device: Any, client: Any, watch: Any) -> None:
     watcher = watch(SensorWatcher)
     await watcher.synced()
     await lose(device, client)
@@ -213,7 +217,7 @@ async def test_nothing_is_overridden(device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_a_mute_device(device, watch):
+async def test_a_mute_device(device: Any, watch: Any) -> None:
     device.behaviour = Mute()
     watcher = watch()
     await watcher.synced()
@@ -221,7 +225,7 @@ async def test_a_mute_device(device, watch):
 
 
 @pytest.mark.gen_test
-async def test_a_status_that_comes_after_the_reply(device, watch):
+async def test_a_status_that_comes_after_the_reply(device: Any, watch: Any) -> None:
     device.behaviour = StatusLast()
     watcher = watch()
     await watcher.synced()
@@ -229,7 +233,7 @@ async def test_a_status_that_comes_after_the_reply(device, watch):
 
 
 @pytest.mark.gen_test
-async def test_ten_thousand_sensors(device, client, watch):
+async def test_ten_thousand_sensors(device: Any, client: Any, watch: Any) -> None:
     device.sensors.clear()
     add_sensors(device, (f"s{number:05}" for number in range(10_000)))
     watcher = watch(SensorWatcher)
@@ -246,13 +250,13 @@ async def test_ten_thousand_sensors(device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_filter(io_loop, device, client, watch):
+async def test_filter(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     device.add_sensor("c", "string", "x")
     seen = []
 
-    def wanted(info):
+    def wanted(info: Any) -> bool:
         seen.append(info.name)
-        return info.type_name == "integer"
+        return info.type_name == "integer"  # type: ignore[no-any-return]
 
     watcher = watch(filter=wanted)
     await watcher.synced()
@@ -269,7 +273,9 @@ async def test_filter(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_the_filter_is_asked_again_when_a_sensor_has_changed(io_loop, device, watch):
+async def test_the_filter_is_asked_again_when_a_sensor_has_changed(
+    io_loop: VirtualTimeLoop, device: Any, watch: Any
+) -> None:
     watcher = watch(filter=lambda info: info.type_name == "integer")
     await watcher.synced()
     watcher.take()
@@ -284,7 +290,7 @@ async def test_the_filter_is_asked_again_when_a_sensor_has_changed(io_loop, devi
 
 
 @pytest.mark.gen_test
-async def test_a_filter_that_raises(device, watch, caplog):
+async def test_a_filter_that_raises(device: Any, watch: Any, caplog: pytest.LogCaptureFixture) -> None:
     watcher = watch(filter=lambda info: 1 / (info.name != "a"))
     await watcher.synced()
     assert list(watcher.sensors) == ["b"]
@@ -292,7 +298,7 @@ async def test_a_filter_that_raises(device, watch, caplog):
 
 
 @pytest.mark.gen_test
-async def test_rename(io_loop, device, client, watch):
+async def test_rename(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     watcher = watch(rename=str.upper, filter=lambda info: info.name == "a")
     await watcher.synced()
     assert watcher.take() == "SYNCING (+A) (A=0) SYNCED"
@@ -317,7 +323,9 @@ async def test_rename(io_loop, device, client, watch):
     ],
 )
 @pytest.mark.gen_test
-async def test_names_that_cannot_be_given(device, client, watch, caplog, rename, reason):
+async def test_names_that_cannot_be_given(
+    device: Any, client: Any, watch: Any, caplog: pytest.LogCaptureFixture, rename: Any, reason: str
+) -> None:
     watcher = watch(rename=rename)
     await watcher.synced()
     assert len(watcher.sensors) == 1
@@ -333,7 +341,7 @@ async def test_names_that_cannot_be_given(device, client, watch, caplog, rename,
 
 @pytest.mark.parametrize("change", ["sensor", "sensor-list"])
 @pytest.mark.gen_test
-async def test_a_name_becomes_free(io_loop, device, client, watch, change):
+async def test_a_name_becomes_free(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, change: str) -> None:
     """Then it goes to the first of those that were left out because of it."""
     add_sensors(device, "cd")
     watcher = watch(rename=lambda name: "d" if name == "d" else "same")
@@ -353,7 +361,9 @@ async def test_a_name_becomes_free(io_loop, device, client, watch, change):
 
 
 @pytest.mark.gen_test
-async def test_a_name_becomes_free_as_the_filter_does_not_want_its_sensor_any_more(io_loop, device, watch):
+async def test_a_name_becomes_free_as_the_filter_does_not_want_its_sensor_any_more(
+    io_loop: VirtualTimeLoop, device: Any, watch: Any
+) -> None:
     watcher = watch(rename=lambda name: "same", filter=lambda info: info.type_name == "integer")
     await watcher.synced()
     watcher.take()
@@ -370,7 +380,7 @@ async def test_a_name_becomes_free_as_the_filter_does_not_want_its_sensor_any_mo
 
 
 @pytest.mark.gen_test
-async def test_other_properties(io_loop, device, watch):
+async def test_other_properties(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     watcher.take()
@@ -382,7 +392,9 @@ async def test_other_properties(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_other_properties_while_the_list_is_asked(io_loop, device, client, watch):
+async def test_other_properties_while_the_list_is_asked(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
     device.on_request("sensor-list", Delay(1), Delay(1))
     watcher = watch()
     await client.wait_connected()
@@ -394,7 +406,7 @@ async def test_other_properties_while_the_list_is_asked(io_loop, device, client,
 
 
 @pytest.mark.gen_test
-async def test_the_same_properties(io_loop, device, watch):
+async def test_the_same_properties(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     watcher.take()
@@ -407,7 +419,7 @@ async def test_the_same_properties(io_loop, device, watch):
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-M", "4"])
 @pytest.mark.parametrize("name", ["interface-changed", "device-changed"])
 @pytest.mark.gen_test
-async def test_the_whole_list(io_loop, device, watch, protocol, name):
+async def test_the_whole_list(io_loop: VirtualTimeLoop, device: Any, watch: Any, protocol: str, name: str) -> None:
     device.protocol = protocol
     watcher = watch()
     await watcher.synced()
@@ -422,7 +434,7 @@ async def test_the_whole_list(io_loop, device, watch, protocol, name):
 
 
 @pytest.mark.gen_test
-async def test_a_burst_of_changes(io_loop, device, watch):
+async def test_a_burst_of_changes(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     watcher.take()
@@ -438,7 +450,7 @@ async def test_a_burst_of_changes(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_requests_have_changed(io_loop, device, watch):
+async def test_requests_have_changed(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     watcher.take()
@@ -453,7 +465,7 @@ async def test_requests_have_changed(io_loop, device, watch):
 
 @pytest.mark.parametrize("fault", [Answer("fail", "not now"), Answer("invalid"), Silent()])
 @pytest.mark.gen_test
-async def test_the_list_is_refused(io_loop, device, watch, fault):
+async def test_the_list_is_refused(io_loop: VirtualTimeLoop, device: Any, watch: Any, fault: Any) -> None:
     device.on_request("sensor-list", fault, fault)
     watcher = watch()
     await gen.sleep(0.5)
@@ -464,9 +476,9 @@ async def test_the_list_is_refused(io_loop, device, watch, fault):
 
 
 @pytest.mark.gen_test
-async def test_after_growing_delays_it_is_asked_again(io_loop, device, watch):
+async def test_after_growing_delays_it_is_asked_again(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     device.behaviour = picky = Picky("sensor-list")
-    times = []
+    times: list[Any] = []
     watch()
     while io_loop.now < 100:
         times += [round(io_loop.now)] * (picky.refused - len(times))
@@ -475,7 +487,7 @@ async def test_after_growing_delays_it_is_asked_again(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_what_was_known_stays_while_the_list_is_refused(device, client, watch):
+async def test_what_was_known_stays_while_the_list_is_refused(device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     device.behaviour = picky = Picky("sensor-list")
@@ -490,7 +502,7 @@ async def test_what_was_known_stays_while_the_list_is_refused(device, client, wa
 
 
 @pytest.mark.gen_test
-async def test_one_sensor_cannot_be_sampled(io_loop, device, watch):
+async def test_one_sensor_cannot_be_sampled(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     device.behaviour = picky = Picky("sensor-sampling", "a")
     watcher = watch()
     await gen.sleep(0.5)
@@ -503,7 +515,7 @@ async def test_one_sensor_cannot_be_sampled(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_lost_while_it_is_syncing(io_loop, device, client, watch):
+async def test_lost_while_it_is_syncing(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     for name in ("sensor-list", "sensor-sampling", "sensor-list"):
         device.on_request(name, Stall())
@@ -518,7 +530,7 @@ async def test_lost_while_it_is_syncing(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_the_answer_to_one_sensor_does_not_come(io_loop, device, watch):
+async def test_the_answer_to_one_sensor_does_not_come(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     device.on_request("sensor-list", Silent())
@@ -534,7 +546,7 @@ async def test_the_answer_to_one_sensor_does_not_come(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_added_when_all_is_known(io_loop, device, client, watch):
+async def test_added_when_all_is_known(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     await watch().synced()
     watcher = watch()
     assert watcher.state is SYNCING
@@ -545,7 +557,7 @@ async def test_added_when_all_is_known(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_added_while_connected(client, watch):
+async def test_added_while_connected(client: Any, watch: Any) -> None:
     await client.wait_connected()
     watcher = watch()
     assert watcher.take() == "SYNCING"
@@ -554,7 +566,7 @@ async def test_added_while_connected(client, watch):
 
 
 @pytest.mark.gen_test
-async def test_added_to_a_client_that_is_closed(client, watch):
+async def test_added_to_a_client_that_is_closed(client: Any, watch: Any) -> None:
     client.close()
     watcher = watch()
     assert watcher.state is CLOSED
@@ -564,7 +576,7 @@ async def test_added_to_a_client_that_is_closed(client, watch):
 
 
 @pytest.mark.gen_test
-async def test_closed_while_there_is_no_link(device, client, watch):
+async def test_closed_while_there_is_no_link(device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     device.stop()
     await gen.sleep(1)
@@ -573,7 +585,7 @@ async def test_closed_while_there_is_no_link(device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_added_twice(device, client, watch):
+async def test_added_twice(device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     client.add_sensor_watcher(watcher)
     await watcher.synced()
@@ -585,7 +597,7 @@ async def test_added_twice(device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_removed(io_loop, device, client, watch):
+async def test_removed(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     watcher.take()
@@ -600,7 +612,7 @@ async def test_removed(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_removed_while_there_is_no_link(io_loop, device, client, watch):
+async def test_removed_while_there_is_no_link(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     await lose(device, client)
@@ -613,7 +625,7 @@ async def test_removed_while_there_is_no_link(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_removed_while_it_is_syncing(io_loop, device, client, watch):
+async def test_removed_while_it_is_syncing(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     device.on_request("sensor-list", Delay(1))
     await client.wait_connected()
@@ -625,7 +637,7 @@ async def test_removed_while_it_is_syncing(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_removed_and_added_again(device, client, watch):
+async def test_removed_and_added_again(device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     client.remove_sensor_watcher(watcher)
@@ -644,11 +656,11 @@ class Mischief(Watcher):
 
     mischief = staticmethod(lambda: None)
 
-    def __init__(self, client, hook):
+    def __init__(self, client: Client, hook: Any) -> None:
         super().__init__(client)
         original = getattr(self, hook)
 
-        def hooked(*args):
+        def hooked(*args: Any) -> None:
             original(*args)
             mischief, self.mischief = self.mischief, lambda: None
             mischief()
@@ -657,10 +669,10 @@ class Mischief(Watcher):
 
 
 @pytest.fixture
-def mischief(client):
+def mischief(client: Any) -> Any:
     """``mischief(hook, function)`` makes a watcher that calls the function once within the hook, and adds it."""
 
-    def make(hook, function):
+    def make(hook: Any, function: Any) -> Any:
         watcher = Mischief(client, hook)
         watcher.mischief = lambda: function(watcher)
         client.add_sensor_watcher(watcher)
@@ -672,7 +684,9 @@ def mischief(client):
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.gen_test
-async def test_removed_by_itself(io_loop, device, client, watch, mischief, hook, known):
+async def test_removed_by_itself(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, mischief: Any, hook: Any, known: bool
+) -> None:
     """What it is told is over with that, and nothing is left of it."""
     if known:
         await watch().synced()
@@ -692,7 +706,9 @@ async def test_removed_by_itself(io_loop, device, client, watch, mischief, hook,
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.gen_test
-async def test_closed_by_itself(io_loop, device, client, watch, mischief, hook, known):
+async def test_closed_by_itself(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, mischief: Any, hook: Any, known: bool
+) -> None:
     other = watch()
     if known:
         await other.synced()
@@ -707,10 +723,10 @@ async def test_closed_by_itself(io_loop, device, client, watch, mischief, hook, 
 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.gen_test
-async def test_another_one_is_added(device, client, mischief, hook):
+async def test_another_one_is_added(device: Any, client: Any, mischief: Any, hook: Any) -> None:
     added = []
 
-    def add(_):
+    def add(_: Any) -> None:
         added.append(Watcher(client))
         client.add_sensor_watcher(added[0])
 
@@ -724,7 +740,7 @@ async def test_another_one_is_added(device, client, mischief, hook):
 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.gen_test
-async def test_a_subscription_is_made(device, client, mischief, hook):
+async def test_a_subscription_is_made(device: Any, client: Any, mischief: Any, hook: Any) -> None:
     ear, made = Ear(), []
     watcher = mischief(hook, lambda _: made.append(client.subscribe("a", ear, strategy="event")))
     await watcher.synced()
@@ -736,19 +752,21 @@ async def test_a_subscription_is_made(device, client, mischief, hook):
 class Closes(Watcher):
     """Closes its client once it is synced."""
 
-    def state_updated(self, state):
+    def state_updated(self, state: Any) -> None:
         super().state_updated(state)
         if state is SYNCED:
-            self.client.close()
+            self.client.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("protocol", ["5.1-MIB", "5.0-MI"])
 @pytest.mark.gen_test
-async def test_synced_through_a_status_that_comes_late_and_closed(io_loop, device, client, watch, protocol):
+async def test_synced_through_a_status_that_comes_late_and_closed(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, protocol: str
+) -> None:
     device.protocol = protocol
     device.behaviour = Mute()
     device.on_request("sensor-sampling", *([Behaviour(), Delay(1)] if protocol == "5.0-MI" else [Delay(1)]))
-    Closes.client = client
+    Closes.client = client  # type: ignore[attr-defined]
     watcher = watch(Closes)
     await client.wait_connected()
     await io_loop.idle()
@@ -758,9 +776,11 @@ async def test_synced_through_a_status_that_comes_late_and_closed(io_loop, devic
 
 
 @pytest.mark.gen_test
-async def test_the_second_of_two_keeps_its_sensors_when_the_first_closes_the_client(io_loop, device, client, watch):
+async def test_the_second_of_two_keeps_its_sensors_when_the_first_closes_the_client(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
     class ClosesAtC(Watcher):
-        def sensor_added(self, name, info):
+        def sensor_added(self, name: Any, info: Any) -> None:
             super().sensor_added(name, info)
             if name == "c":
                 client.close()
@@ -777,17 +797,19 @@ async def test_the_second_of_two_keeps_its_sensors_when_the_first_closes_the_cli
 
 @pytest.mark.parametrize("change", [("sensor", "c", "added"), ("sensor-list",)])
 @pytest.mark.gen_test
-async def test_one_removes_the_other(io_loop, device, client, watch, change):
+async def test_one_removes_the_other(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, change: Any
+) -> None:
     """Which then is told nothing, and asked nothing either."""
 
     class Remover(Watcher):
-        def sensor_added(self, name, info):
+        def sensor_added(self, name: Any, info: Any) -> None:
             super().sensor_added(name, info)
             if name == "c":
                 client.remove_sensor_watcher(second)
 
     seen = []
-    first, second = watch(Remover), watch(filter=lambda info: seen.append(info.name) or True)
+    first, second = watch(Remover), watch(filter=lambda info: seen.append(info.name) or True)  # type: ignore[func-returns-value]
     await gen.multi([first.synced(), second.synced()])
     device.add_sensor("c", "integer", 2)
     device.inform_all("interface-changed", *change)
@@ -797,8 +819,10 @@ async def test_one_removes_the_other(io_loop, device, client, watch, change):
 
 
 @pytest.mark.gen_test
-async def test_a_rename_that_removes_the_watcher(io_loop, device, client, watch):
-    def rename(name):
+async def test_a_rename_that_removes_the_watcher(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
+    def rename(name: Any) -> Any:
         client.remove_sensor_watcher(watcher)
         return name
 
@@ -812,8 +836,10 @@ async def test_a_rename_that_removes_the_watcher(io_loop, device, client, watch)
 
 @pytest.mark.parametrize("hook", [*HOOKS, "sensor_removed"])
 @pytest.mark.gen_test
-async def test_a_hook_that_raises(io_loop, device, client, watch, caplog, hook):
-    def raises(self, *args):
+async def test_a_hook_that_raises(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, caplog: pytest.LogCaptureFixture, hook: Any
+) -> None:
+    def raises(self: Any, *args: Any) -> None:
         raise ZeroDivisionError
 
     watcher = watch(type("Raises", (SensorWatcher,), {hook: raises}))
@@ -826,13 +852,13 @@ async def test_a_hook_that_raises(io_loop, device, client, watch, caplog, hook):
 
 
 @pytest.mark.gen_test
-async def test_a_hook_that_is_a_coroutine(device, watch):
+async def test_a_hook_that_is_a_coroutine(device: Any, watch: Any) -> None:
     class Slow(SensorWatcher):
         heard = ()
 
-        async def sensor_added(self, name, info):
+        async def sensor_added(self, name: Any, info: Any) -> None:  # type: ignore[override]
             await gen.sleep(1)
-            self.heard = (*self.heard, name)
+            self.heard = (*self.heard, name)  # type: ignore[assignment]
 
     watcher = watch(Slow)
     await watcher.synced()
@@ -844,7 +870,7 @@ async def test_a_hook_that_is_a_coroutine(device, watch):
 
 
 @pytest.mark.gen_test
-async def test_two_watchers(io_loop, device, client, watch):
+async def test_two_watchers(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     first, second = watch(filter=lambda info: info.name == "a"), watch()
     await gen.multi([first.synced(), second.synced()])
     assert (list(first.sensors), list(second.sensors)) == (["a"], ["a", "b"])
@@ -859,7 +885,9 @@ async def test_two_watchers(io_loop, device, client, watch):
 
 @pytest.mark.parametrize("first", ["watcher", "subscription"])
 @pytest.mark.gen_test
-async def test_a_subscription_to_a_watched_sensor(io_loop, device, client, watch, first):
+async def test_a_subscription_to_a_watched_sensor(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, first: str
+) -> None:
     ear = Ear()
     watcher = watch()
     if first == "watcher":
@@ -876,7 +904,9 @@ async def test_a_subscription_to_a_watched_sensor(io_loop, device, client, watch
 
 
 @pytest.mark.gen_test
-async def test_a_watcher_is_added_to_a_subscription(io_loop, device, client, watch):
+async def test_a_watcher_is_added_to_a_subscription(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
     subscription = client.subscribe("a", strategy="period", params=[10])
     await subscription.synced()
     watcher = watch()
@@ -888,7 +918,9 @@ async def test_a_watcher_is_added_to_a_subscription(io_loop, device, client, wat
 
 
 @pytest.mark.gen_test
-async def test_a_watched_sensor_comes_back_to_a_newer_subscription(io_loop, device, client, watch):
+async def test_a_watched_sensor_comes_back_to_a_newer_subscription(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
     watcher = watch()
     await watcher.synced()
     subscription = client.subscribe("a", strategy="event")
@@ -901,7 +933,9 @@ async def test_a_watched_sensor_comes_back_to_a_newer_subscription(io_loop, devi
 
 
 @pytest.mark.gen_test
-async def test_a_subscription_to_a_sensor_that_is_not_there(io_loop, device, client, watch):
+async def test_a_subscription_to_a_sensor_that_is_not_there(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
     """It is tried again and again, and that is nothing to the watcher."""
     watcher = watch()
     await watcher.synced()
@@ -914,7 +948,9 @@ async def test_a_subscription_to_a_sensor_that_is_not_there(io_loop, device, cli
 
 
 @pytest.mark.gen_test
-async def test_a_sensor_goes_and_nothing_is_said_of_it(io_loop, device, client, watch, caplog):
+async def test_a_sensor_goes_and_nothing_is_said_of_it(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     watcher = watch()
     await watcher.synced()
     caplog.clear()
@@ -928,14 +964,14 @@ async def test_a_sensor_goes_and_nothing_is_said_of_it(io_loop, device, client, 
 
 
 @pytest.mark.gen_test
-async def test_synced_at_once(watch):
+async def test_synced_at_once(watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     assert watcher.synced().done()
 
 
 @pytest.mark.gen_test
-async def test_synced_takes_too_long(io_loop, device, watch):
+async def test_synced_takes_too_long(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     device.stop()
     with pytest.raises(WaitTimeout, match="the sensors are not synced after 3 s"):
         await watch().synced(timeout=3)
@@ -943,7 +979,7 @@ async def test_synced_takes_too_long(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_synced_before_it_is_added(client):
+async def test_synced_before_it_is_added(client: Any) -> None:
     watcher = Watcher(client)
     synced = watcher.synced()
     client.add_sensor_watcher(watcher)
@@ -951,7 +987,7 @@ async def test_synced_before_it_is_added(client):
 
 
 @pytest.mark.gen_test
-async def test_synced_of_a_client_that_is_closed(device, client, watch):
+async def test_synced_of_a_client_that_is_closed(device: Any, client: Any, watch: Any) -> None:
     device.stop()
     watcher = watch()
     synced = watcher.synced()
@@ -962,7 +998,7 @@ async def test_synced_of_a_client_that_is_closed(device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_one_who_waits_gives_up(watch):
+async def test_one_who_waits_gives_up(watch: Any) -> None:
     watcher = watch()
     first, second = watcher.synced(), watcher.synced()
     first.cancel()
@@ -974,7 +1010,7 @@ async def test_one_who_waits_gives_up(watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_for_a_value(io_loop, device, watch):
+async def test_wait_for_a_value(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     waiting = watcher.wait("a", 5)
     await watcher.synced()
@@ -988,7 +1024,7 @@ async def test_wait_for_a_value(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_for_what_is_there(watch):
+async def test_wait_for_what_is_there(watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     assert watcher.wait("a", 0).result().value == 0
@@ -996,7 +1032,7 @@ async def test_wait_for_what_is_there(watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_for_a_condition(io_loop, device, client, watch):
+async def test_wait_for_a_condition(io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     waiting = watcher.wait("a", lambda reading: reading.status is SensorStatus.UNREACHABLE)
@@ -1005,7 +1041,7 @@ async def test_wait_for_a_condition(io_loop, device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_survives_a_reconnection(device, client, watch):
+async def test_wait_survives_a_reconnection(device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     waiting = watcher.wait("a", lambda reading: reading.value > 4)
@@ -1015,7 +1051,7 @@ async def test_wait_survives_a_reconnection(device, client, watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_for_a_sensor_that_is_not_there_yet(io_loop, device, watch):
+async def test_wait_for_a_sensor_that_is_not_there_yet(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch(rename=str.upper)
     waiting = watcher.wait("C", 3)
     await watcher.synced()
@@ -1025,7 +1061,7 @@ async def test_wait_for_a_sensor_that_is_not_there_yet(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_a_condition_that_raises(io_loop, device, watch):
+async def test_a_condition_that_raises(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
     await watcher.synced()
     waiting = watcher.wait("a", lambda reading: 1 / reading.value > 1)
@@ -1045,7 +1081,7 @@ async def test_a_condition_that_raises(io_loop, device, watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_takes_too_long(io_loop, watch):
+async def test_wait_takes_too_long(io_loop: VirtualTimeLoop, watch: Any) -> None:
     watcher = watch()
     with pytest.raises(WaitTimeout, match="sensor a is not as awaited after 3 s"):
         await watcher.wait("a", 5, timeout=3)
@@ -1053,7 +1089,7 @@ async def test_wait_takes_too_long(io_loop, watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_is_cancelled(watch):
+async def test_wait_is_cancelled(watch: Any) -> None:
     watcher = watch()
     first, second = watcher.wait("a", 0), watcher.wait("a", 0)
     first.cancel()
@@ -1064,7 +1100,7 @@ async def test_wait_is_cancelled(watch):
 
 
 @pytest.mark.gen_test
-async def test_wait_of_a_client_that_is_closed(client, watch):
+async def test_wait_of_a_client_that_is_closed(client: Any, watch: Any) -> None:
     watcher = watch()
     waiting = watcher.wait("a", 5)
     client.close()
@@ -1076,7 +1112,7 @@ async def test_wait_of_a_client_that_is_closed(client, watch):
 
 
 @pytest.mark.gen_test
-async def test_a_condition_that_closes_the_client(device, client, watch):
+async def test_a_condition_that_closes_the_client(device: Any, client: Any, watch: Any) -> None:
     watcher = watch()
     waiting = watcher.wait("a", lambda reading: client.close())
     with pytest.raises(ClientClosed):
@@ -1095,14 +1131,14 @@ async def test_a_condition_that_closes_the_client(device, client, watch):
         ({"rename": 5}, "rename must be callable or None, not int"),
     ],
 )
-def test_wrong_arguments(client, options, match):
+def test_wrong_arguments(client: Any, options: Any, match: str) -> None:
     with pytest.raises(TypeError, match=match):
         SensorWatcher(client, **options)
 
 
-def test_wrong_clients(client, connect):
+def test_wrong_clients(client: Any, connect: Callable[..., Client]) -> None:
     with pytest.raises(TypeError, match="client must be a Client, not str"):
-        SensorWatcher("client")
+        SensorWatcher("client")  # type: ignore[arg-type]
     watcher = SensorWatcher(connect())
     for method in (client.add_sensor_watcher, client.remove_sensor_watcher):
         with pytest.raises(ValueError):
@@ -1114,14 +1150,14 @@ def test_wrong_clients(client, connect):
 
 
 @pytest.mark.parametrize(("name", "error"), [("", ValueError), (5, TypeError)])
-def test_wrong_names(client, name, error):
+def test_wrong_names(client: Any, name: Any, error: Any) -> None:
     with pytest.raises(error):
         SensorWatcher(client).wait(name, 5)
 
 
 @pytest.mark.parametrize("connected", [False, True])
 @pytest.mark.gen_test
-async def test_a_client_that_nobody_holds_closes_itself(io_loop, device, connected):
+async def test_a_client_that_nobody_holds_closes_itself(io_loop: VirtualTimeLoop, device: Any, connected: bool) -> None:
     client = Client(device.host, device.port)
     watcher = Watcher(client)
     client.add_sensor_watcher(watcher)
@@ -1135,20 +1171,22 @@ async def test_a_client_that_nobody_holds_closes_itself(io_loop, device, connect
 
 
 @pytest.mark.gen_test
-async def test_a_condition_that_was_met_is_not_asked_again(io_loop, device, client, watch):
+async def test_a_condition_that_was_met_is_not_asked_again(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
     watcher = watch()
     await watcher.synced(timeout=5)
     asked = []
-    met = watcher.wait("a", lambda reading: asked.append(reading.value) or reading.value == 5)
+    met = watcher.wait("a", lambda reading: asked.append(reading.value) or reading.value == 5)  # type: ignore[func-returns-value]
     device.send_raw(b"#sensor-status 1 1 a nominal 5\n#sensor-status 2 1 a nominal 6\n")
     assert (await met).value == 5
     assert asked[1:] == [5]
 
 
 @pytest.mark.gen_test
-async def test_removed_in_the_hook_of_synced(io_loop, device, client):
+async def test_removed_in_the_hook_of_synced(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
     class Once(SensorWatcher):
-        def state_updated(self, state):
+        def state_updated(self, state: Any) -> None:
             if state is SyncState.SYNCED:
                 client.remove_sensor_watcher(self)
 

@@ -1,9 +1,12 @@
 """Our own conftest: the traps that it must not let pass, and what it must let pass."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from katcp_tornado.testing import VirtualTimeLoop
 """
 
 
-def run(folder, body):
+def run(folder: Any, body: Any) -> Any:
     (folder / "conftest.py").write_text(CONFTEST.read_text())
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_it.py").write_text(HEAD + body)
@@ -49,7 +52,7 @@ async def test_good():
 """
 
 
-def test_traps_are_rejected(tmp_path):
+def test_traps_are_rejected(tmp_path: Path) -> None:
     result = run(tmp_path, TRAPS)
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
     assert "test_it.py::test_coroutine: gen_test on a gen.coroutine" in result.stderr
@@ -149,7 +152,7 @@ async def test_own_timeout(io_loop):
 """
 
 
-def test_errors_of_the_loop_fail_the_test(tmp_path):
+def test_errors_of_the_loop_fail_the_test(tmp_path: Path) -> None:
     result = run(tmp_path, BAD)
     assert result.returncode == pytest.ExitCode.TESTS_FAILED
     for name in BAD.split("def ")[1:]:
@@ -157,7 +160,7 @@ def test_errors_of_the_loop_fail_the_test(tmp_path):
             assert f"ERROR test_it.py::{name.split('(')[0]}" in result.stdout, result.stdout
 
 
-def test_everything_else_passes(tmp_path):
+def test_everything_else_passes(tmp_path: Path) -> None:
     result = run(tmp_path, GOOD)
     assert result.returncode == pytest.ExitCode.OK, result.stdout
     assert "7 passed, 2 xfailed" in result.stdout

@@ -1,5 +1,7 @@
 """FakeDevice: an honest server, and each of its faults, seen from a bare socket."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import gc
@@ -10,6 +12,8 @@ import ssl
 import struct
 import subprocess
 import weakref
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from tornado import gen
@@ -21,6 +25,7 @@ from katcp_tornado.testing import (
     Answer,
     Banner,
     Behaviour,
+    Connection,
     Deaf,
     Delay,
     Disconnect,
@@ -32,10 +37,12 @@ from katcp_tornado.testing import (
     Invalid,
     Partial,
     Raw,
+    RequestContext,
     Reset,
     Silent,
     Stall,
     Version,
+    VirtualTimeLoop,
 )
 from katcp_tornado.wire.message import Message
 
@@ -49,19 +56,19 @@ BANNER = [
 class Peer:
     """The client's end of a connection: lines out, lines in."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
 
-    async def line(self):
+    async def line(self) -> Any:
         return (await self.stream.read_until(b"\n")).decode().rstrip("\n")
 
-    async def lines(self, count):
+    async def lines(self, count: Any) -> Any:
         return [await self.line() for _ in range(count)]
 
-    def say(self, *lines):
+    def say(self, *lines: Any) -> None:
         self.stream.write(b"".join(line.encode() + b"\n" for line in lines))
 
-    async def ask(self, request):
+    async def ask(self, request: Any) -> Any:
         """The reply of a request, after its informs."""
         self.say(request)
         lines = [await self.line()]
@@ -69,7 +76,7 @@ class Peer:
             lines.append(await self.line())
         return lines
 
-    async def rest(self):
+    async def rest(self) -> Any:
         """All that still comes; raises ConnectionResetError if a reset ends it."""
         data = bytearray()
         while True:
@@ -80,7 +87,7 @@ class Peer:
                     raise exc.real_error from None
                 return bytes(data)
 
-    async def is_quiet(self, seconds=3600):
+    async def is_quiet(self, seconds: int = 3600) -> bool:
         """Whether nothing at all comes in this time, neither bytes nor an end."""
         read = self.stream.read_bytes(1, partial=True)
         await gen.sleep(seconds)
@@ -88,10 +95,10 @@ class Peer:
 
 
 @pytest.fixture
-def connect(io_loop):
+def connect(io_loop: VirtualTimeLoop) -> Iterator[Any]:
     peers = []
 
-    async def connect(device, greeting=3):
+    async def connect(device: FakeDevice, greeting: int = 3) -> Any:
         stream = IOStream(socket.socket())
         stream.set_nodelay(True)
         peers.append(Peer(stream))
@@ -104,7 +111,7 @@ def connect(io_loop):
         peer.stream.close()
 
 
-def status(line):
+def status(line: Any) -> Any:
     """``(name, status, value)`` of a #sensor-status or #sensor-value."""
     message = Message.parse(line.encode())
     return tuple(argument.decode() for argument in message.arguments[2:])
@@ -114,12 +121,12 @@ def status(line):
 
 
 @pytest.mark.gen_test
-async def test_it_greets(device, connect):
+async def test_it_greets(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device, 0)
     assert await peer.lines(3) == BANNER
 
 
-def test_it_listens_before_the_loop_runs(io_loop, device):
+def test_it_listens_before_the_loop_runs(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     with socket.create_connection((device.host, device.port)) as sock:
         sock.sendall(b"?watchdog\n")
         io_loop.run_sync(lambda: device.wait(lambda d: d.count("watchdog")))
@@ -127,7 +134,7 @@ def test_it_listens_before_the_loop_runs(io_loop, device):
 
 
 @pytest.mark.gen_test
-async def test_it_comes_back_on_its_port(device, connect):
+async def test_it_comes_back_on_its_port(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     address = device.address
     device.stop()
@@ -145,7 +152,7 @@ async def test_it_comes_back_on_its_port(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_stopped_device_holds_its_port(device):
+async def test_a_stopped_device_holds_its_port(device: FakeDevice) -> None:
     device.stop()
     with socket.socket() as sock, pytest.raises(OSError):
         sock.bind((device.host, device.port))
@@ -156,7 +163,7 @@ async def test_a_stopped_device_holds_its_port(device):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts files in /proc")
-def test_stopping_and_starting_leaks_no_files(io_loop, device):
+def test_stopping_and_starting_leaks_no_files(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
         device.stop()
@@ -169,7 +176,7 @@ def test_stopping_and_starting_leaks_no_files(io_loop, device):
 
 
 @pytest.mark.gen_test
-async def test_kill_resets(device, connect):
+async def test_kill_resets(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     device.kill()
     with pytest.raises(ConnectionResetError):
@@ -179,20 +186,20 @@ async def test_kill_resets(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_stop_with_a_reason(device, connect):
+async def test_stop_with_a_reason(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     device.stop(reason="power cut")
     assert await peer.rest() == b"#disconnect power\\_cut\n"
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_left_on_the_loop(io_loop, device, connect):
+async def test_nothing_is_left_on_the_loop(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     # Everything that can be under way at once: a timer, a handler, a sampler, a drip, a flood that is not read.
     handlers = set(io_loop.handlers)
     device.add_sensor("x", "integer", 1)
 
     @device.request("forever")
-    async def forever(context, message):
+    async def forever(context: RequestContext, message: Message) -> None:
         await asyncio.get_running_loop().create_future()
 
     device.script(Behaviour(), Drip(), EndlessLine(after_version=True), Deaf(), Drop())
@@ -211,10 +218,10 @@ async def test_nothing_is_left_on_the_loop(io_loop, device, connect):
         peer.stream.close()
     await io_loop.idle()
     assert len(asyncio.all_tasks()) == 1
-    assert [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()] == []
+    assert [timer for timer in io_loop.asyncio_loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
 
 
-def test_a_device_may_be_forgotten(io_loop):
+def test_a_device_may_be_forgotten(io_loop: VirtualTimeLoop) -> None:
     device = FakeDevice()
     device.start()
     device.stop()
@@ -224,8 +231,8 @@ def test_a_device_may_be_forgotten(io_loop):
     assert kept() is None
 
 
-def test_the_end_of_with_raises_what_went_wrong(io_loop, loop_errors):
-    async def provoke(device):
+def test_the_end_of_with_raises_what_went_wrong(io_loop: VirtualTimeLoop, loop_errors: Any) -> None:
+    async def provoke(device: FakeDevice) -> None:
         stream = await TCPClient().connect(device.host, device.port)
         stream.write(b"?bug\n")
         with pytest.raises(ZeroDivisionError):
@@ -233,10 +240,10 @@ def test_the_end_of_with_raises_what_went_wrong(io_loop, loop_errors):
         assert (await stream.read_until(b"!bug")) and (await stream.read_until(b"\n")).startswith(b" fail Zero")
         stream.close()
 
-    def bug(context, message):
+    def bug(context: RequestContext, message: Message) -> Any:
         return 1 / 0
 
-    def use():
+    def use() -> None:
         with FakeDevice() as device:
             device.add_request("bug", bug)
             io_loop.run_sync(lambda: provoke(device))
@@ -248,22 +255,22 @@ def test_the_end_of_with_raises_what_went_wrong(io_loop, loop_errors):
 
 
 @pytest.mark.gen_test
-async def test_errors_of_coroutines_and_behaviours_are_seen(device, connect, loop_errors):
+async def test_errors_of_coroutines_and_behaviours_are_seen(device: FakeDevice, connect: Any, loop_errors: Any) -> None:
     @device.request("bug")
-    async def bug(context, message):
+    async def bug(context: RequestContext, message: Message) -> None:
         await gen.sleep(1)
         raise LookupError("oh no")
 
     class Buggy(Behaviour):
-        def greet(self, connection):
+        def greet(self, connection: Connection) -> None:
             raise OSError("greet")
 
-    @device.request("odd")
-    def odd(context, message):
+    @device.request("odd")  # type: ignore[arg-type]
+    def odd(context: RequestContext, message: Message) -> int:
         return 42
 
     @device.request("unspeakable")
-    def unspeakable(context, message):
+    def unspeakable(context: RequestContext, message: Message) -> Any:
         return [object()]
 
     peer = await connect(device)
@@ -279,7 +286,7 @@ async def test_errors_of_coroutines_and_behaviours_are_seen(device, connect, loo
 
 
 @pytest.mark.gen_test
-async def test_wait(device, connect):
+async def test_wait(device: FakeDevice, connect: Any) -> None:
     waiting = device.wait(lambda d: d.accepted == 2)
     await connect(device)
     assert not waiting.done()
@@ -297,7 +304,7 @@ async def test_wait(device, connect):
 
 
 @pytest.mark.gen_test
-def test_generators_may_use_it(device):
+def test_generators_may_use_it(device: FakeDevice) -> Generator[Any, Any, Any]:
     stream = yield TCPClient().connect(device.host, device.port)
     yield device.wait(lambda d: d.accepted)
     stream.write(b"?echo a\n")
@@ -333,13 +340,13 @@ def test_generators_may_use_it(device):
         ("?request-timeout-hint", ["!request-timeout-hint invalid unknown\\_request\\_request-timeout-hint"]),
     ],
 )
-async def test_requests(device, connect, request_, reply):
+async def test_requests(device: FakeDevice, connect: Any, request_: str, reply: Any) -> None:
     peer = await connect(device)
     assert await peer.ask(request_) == reply
 
 
 @pytest.mark.gen_test
-async def test_help_lists_what_is_known(device, connect):
+async def test_help_lists_what_is_known(device: FakeDevice, connect: Any) -> None:
     *informs, reply = await (await connect(device)).ask("?help")
     names = [line.split()[1] for line in informs]
     assert names == sorted(names) and reply == f"!help ok {len(names)}"
@@ -352,7 +359,7 @@ async def test_help_lists_what_is_known(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_sleep_is_overtaken(io_loop, device, connect):
+async def test_sleep_is_overtaken(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     peer.say("?sleep[1] 10", "?sleep[2] 5", "?watchdog[3]")
     assert await peer.lines(3) == ["!watchdog[3] ok", "!sleep[2] ok", "!sleep[1] ok"]
@@ -360,9 +367,9 @@ async def test_sleep_is_overtaken(io_loop, device, connect):
 
 
 @pytest.mark.gen_test
-async def test_own_requests(device, connect):
+async def test_own_requests(device: FakeDevice, connect: Any) -> None:
     @device.request("late", timeout_hint=2.5)
-    async def late(context, message):
+    async def late(context: RequestContext, message: Message) -> Any:
         """Say it late.
 
         More.
@@ -372,17 +379,17 @@ async def test_own_requests(device, connect):
         return ["now", True]
 
     @device.request("nothing")
-    def nothing(context, message):
+    def nothing(context: RequestContext, message: Message) -> None:
         pass
 
     @device.request("refuse")
     @gen.coroutine
-    def refuse(context, message):
+    def refuse(context: RequestContext, message: Message) -> Generator[Any, Any, Any]:
         yield gen.sleep(1)
         raise Fail("not today")
 
     @device.request("reject")
-    def reject(context, message):
+    def reject(context: RequestContext, message: Message) -> None:
         raise Invalid("never", 1)
 
     peer = await connect(device)
@@ -398,7 +405,7 @@ async def test_own_requests(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_timeout_hints(device, connect):
+async def test_timeout_hints(device: FakeDevice, connect: Any) -> None:
     device.protocol = "5.1-MIT"
     device.timeout_hints["sleep"] = 60
     peer = await connect(device)
@@ -410,7 +417,7 @@ async def test_timeout_hints(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_recording(device, connect):
+async def test_recording(device: FakeDevice, connect: Any) -> None:
     first, second = await connect(device), await connect(device)
     await first.ask("?echo[5] hi")
     await second.ask("?unknown")
@@ -420,7 +427,7 @@ async def test_recording(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_malformed_line_is_logged_and_not_answered(device, connect):
+async def test_a_malformed_line_is_logged_and_not_answered(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     for bad in ("?watchdog[0]", "nonsense", "!reply ok", "#inform"):
         peer.say(bad)
@@ -430,7 +437,7 @@ async def test_a_malformed_line_is_logged_and_not_answered(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_halt_and_restart(device, connect):
+async def test_halt_and_restart(device: FakeDevice, connect: Any) -> None:
     peer, other = await connect(device), await connect(device)
     await peer.line()  # client-connected
     peer.say("?restart")
@@ -446,7 +453,7 @@ async def test_halt_and_restart(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_v4(io_loop, device, connect):
+async def test_v4(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     device.protocol = "4"
     device.add_sensor("t", "timestamp", 1234567890.25, timestamp=12.5)
     peer = await connect(device, 0)
@@ -466,14 +473,14 @@ async def test_v4(io_loop, device, connect):
 
 
 @pytest.mark.gen_test
-async def test_without_message_ids(device, connect):
+async def test_without_message_ids(device: FakeDevice, connect: Any) -> None:
     device.protocol = "5.0-M"
     peer = await connect(device)
     assert await peer.ask("?informs[9] 1") == ["#informs 0", "!informs ok 1"]
 
 
 @pytest.mark.gen_test
-async def test_a_device_of_one_client(device, connect):
+async def test_a_device_of_one_client(device: FakeDevice, connect: Any) -> None:
     device.protocol = "5.0-I"
     first = await connect(device)
     second = await connect(device)
@@ -483,7 +490,7 @@ async def test_a_device_of_one_client(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_device_of_many_clients(device, connect):
+async def test_a_device_of_many_clients(device: FakeDevice, connect: Any) -> None:
     first, second = await connect(device), await connect(device)
     address = "{}:{}".format(*second.stream.socket.getsockname())
     assert await first.line() == f"#client-connected {address}"
@@ -492,7 +499,7 @@ async def test_a_device_of_many_clients(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_informs_and_raw_bytes_to_all(device, connect):
+async def test_informs_and_raw_bytes_to_all(device: FakeDevice, connect: Any) -> None:
     first, second = await connect(device), await connect(device)
     await first.line()  # client-connected
     device.inform_all("hello", 1, "a b")
@@ -502,7 +509,7 @@ async def test_informs_and_raw_bytes_to_all(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_the_log_level(device, connect):
+async def test_the_log_level(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     device.log("info", "not heard")
     device.log("warn", "heard", "name")
@@ -513,7 +520,7 @@ async def test_the_log_level(device, connect):
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
+def certificate(tmp_path_factory: Any) -> Any:
     if shutil.which("openssl") is None:
         pytest.skip("makes its certificate with openssl")
     folder = tmp_path_factory.mktemp("tls")
@@ -525,7 +532,7 @@ def certificate(tmp_path_factory):
 
 
 @pytest.mark.gen_test
-async def test_tls(certificate):
+async def test_tls(certificate: Any) -> None:
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(certificate / "cert", certificate / "key")
     client = ssl.create_default_context(cafile=str(certificate / "cert"))
@@ -555,7 +562,7 @@ async def test_tls(certificate):
 
 
 @pytest.fixture
-def sensors(device):
+def sensors(device: FakeDevice) -> Any:
     device.add_sensor("count", "integer", 7, "A counter", "items", (-100, 100), timestamp=1.5)
     device.add_sensor("level", "float", 1, "A level", "V", timestamp=2)
     device.add_sensor("mode", "discrete", "idle", params=["idle", "busy"], status="warn", timestamp=3)
@@ -585,14 +592,14 @@ def sensors(device):
         ("?sensor-sampling count period", ["!sensor-sampling fail expected\\_1\\_strategy\\_arguments,\\_found\\_0"]),
     ],
 )  # fmt: skip
-async def test_sensor_requests(sensors, connect, request_, reply):
+async def test_sensor_requests(sensors: Any, connect: Any, request_: str, reply: Any) -> None:
     peer = await connect(sensors)
     assert await peer.ask(request_) == reply
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("arguments", ["period x", "event 1", "event-rate -1 2", "event-rate 1 0", "differential -1"])
-async def test_bad_strategies_change_nothing(sensors, connect, arguments):
+async def test_bad_strategies_change_nothing(sensors: Any, connect: Any, arguments: str) -> None:
     peer = await connect(sensors)
     await peer.ask("?sensor-sampling count period 5")
     assert (await peer.ask(f"?sensor-sampling count {arguments}"))[0].startswith("!sensor-sampling fail")
@@ -605,7 +612,7 @@ async def test_bad_strategies_change_nothing(sensors, connect, arguments):
 
 
 @pytest.mark.gen_test
-async def test_bulk_sampling_needs_its_flag(sensors, connect):
+async def test_bulk_sampling_needs_its_flag(sensors: Any, connect: Any) -> None:
     peer = await connect(sensors)
     *informs, reply = await peer.ask("?sensor-sampling count,mode event")
     assert [status(line)[0] for line in informs] == ["count", "mode"]
@@ -635,11 +642,11 @@ HISTORY = [(1, 1.0, "nominal"), (2, 1.4, "nominal"), (3, 1.4, "warn"), (3.5, 2.0
         ("differential-rate 0.5 1 4", [(0, "1.0"), (3, "1.4"), (4, "2.0"), (8, "2.0")]),
     ],
 )
-async def test_strategies(io_loop, sensors, connect, strategy, expected):
+async def test_strategies(io_loop: VirtualTimeLoop, sensors: Any, connect: Any, strategy: str, expected: Any) -> None:
     peer = await connect(sensors)
     seen = []
 
-    async def watch():
+    async def watch() -> None:
         while True:
             line = await peer.line()
             if line.startswith("#sensor-status"):
@@ -651,11 +658,11 @@ async def test_strategies(io_loop, sensors, connect, strategy, expected):
         io_loop.call_later(at, sensors.set_sensor, "level", value, state)
     await gen.sleep(9.9)
     watching.cancel()
-    assert seen == [(pytest.approx(at), value) for at, value in expected]
+    assert seen == [(pytest.approx(at), value) for at, value in expected]  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.gen_test
-async def test_none_ends_a_strategy_and_so_does_the_connection(sensors, connect):
+async def test_none_ends_a_strategy_and_so_does_the_connection(sensors: Any, connect: Any) -> None:
     peer = await connect(sensors)
     await peer.ask("?sensor-sampling count period 1")
     await peer.ask("?sensor-sampling count none")
@@ -666,7 +673,7 @@ async def test_none_ends_a_strategy_and_so_does_the_connection(sensors, connect)
 
 
 @pytest.mark.gen_test
-async def test_a_removed_sensor_is_silent(sensors, connect):
+async def test_a_removed_sensor_is_silent(sensors: Any, connect: Any) -> None:
     peer = await connect(sensors)
     await peer.ask("?sensor-sampling count period 10")
     sensors.remove_sensor("count", notify=True)
@@ -684,7 +691,7 @@ async def test_a_removed_sensor_is_silent(sensors, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_difference_that_is_reached_is_not_exceeded(sensors, connect):
+async def test_a_difference_that_is_reached_is_not_exceeded(sensors: Any, connect: Any) -> None:
     peer = await connect(sensors)
     await peer.ask("?sensor-sampling count differential 2")
     for value in (9, 5, 10):
@@ -693,7 +700,7 @@ async def test_a_difference_that_is_reached_is_not_exceeded(sensors, connect):
 
 
 @pytest.mark.gen_test
-async def test_readings(io_loop, sensors, connect):
+async def test_readings(io_loop: VirtualTimeLoop, sensors: Any, connect: Any) -> None:
     peer = await connect(sensors)
     sensors.set_sensor("count", b"0x0007", "error")
     assert (await peer.ask("?sensor-value count"))[0] == f"#sensor-value {io_loop.time()!r} 1 count error 0x0007"
@@ -716,7 +723,7 @@ async def test_readings(io_loop, sensors, connect):
 
 
 @pytest.mark.gen_test
-async def test_the_script_comes_first_then_the_behaviour(device, connect):
+async def test_the_script_comes_first_then_the_behaviour(device: FakeDevice, connect: Any) -> None:
     device.behaviour = Banner("default")
     device.script(Banner(b"one"))
     device.script(Banner("two\n"))
@@ -727,7 +734,7 @@ async def test_the_script_comes_first_then_the_behaviour(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_silent(device, connect):
+async def test_silent(device: FakeDevice, connect: Any) -> None:
     device.script(Silent(), Silent(after_version=True))
     peer, late = await connect(device, 0), await connect(device)
     for each in (peer, late):
@@ -738,7 +745,7 @@ async def test_silent(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_stall(device, connect):
+async def test_stall(device: FakeDevice, connect: Any) -> None:
     device.script(Stall())
     peer = await connect(device)
     peer.say("?watchdog")
@@ -748,7 +755,7 @@ async def test_stall(device, connect):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("after_version", [False, True])
-async def test_drop_and_reset(device, connect, after_version):
+async def test_drop_and_reset(device: FakeDevice, connect: Any, after_version: bool) -> None:
     device.script(Drop(after_version=after_version), Reset(after_version=after_version))
     peer = await connect(device, 3 if after_version else 0)
     assert await peer.rest() == b""
@@ -763,7 +770,7 @@ async def test_drop_and_reset(device, connect, after_version):
 
 
 @pytest.mark.gen_test
-async def test_drop_with_unread_input_is_no_reset(device, connect):
+async def test_drop_with_unread_input_is_no_reset(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     device.on_request("echo", Drop())
     peer.say("?echo", *["?watchdog " + "x" * 1000] * 100)
@@ -771,7 +778,7 @@ async def test_drop_with_unread_input_is_no_reset(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_close_flushes(io_loop, device, connect):
+async def test_close_flushes(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     payload = b"x" * 32 * 1024**2
     device.connections[0].write(payload)
@@ -782,14 +789,14 @@ async def test_close_flushes(io_loop, device, connect):
 
 
 @pytest.mark.gen_test
-async def test_disconnect(device, connect):
+async def test_disconnect(device: FakeDevice, connect: Any) -> None:
     device.script(Disconnect("go away"), Disconnect("now", after_version=False))
     assert await (await connect(device)).rest() == b"#disconnect go\\_away\n"
     assert await (await connect(device, 0)).rest() == b"#disconnect now\n"
 
 
 @pytest.mark.gen_test
-async def test_raw(device, connect):
+async def test_raw(device: FakeDevice, connect: Any) -> None:
     device.script(Raw(b"SSH-2.0-OpenSSH\r\n"), Raw(bytes(range(256)), after_version=True))
     assert await (await connect(device, 0)).line() == "SSH-2.0-OpenSSH\r"
     assert await (await connect(device)).stream.read_bytes(256) == bytes(range(256))
@@ -797,7 +804,7 @@ async def test_raw(device, connect):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("after_version", [False, True])
-async def test_endless_line(io_loop, device, connect, after_version):
+async def test_endless_line(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any, after_version: bool) -> None:
     device.script(EndlessLine(after_version=after_version, chunk=1000, interval=0.1))
     peer = await connect(device, 3 if after_version else 0)
     data = await peer.stream.read_bytes(100_000)
@@ -811,7 +818,7 @@ async def test_endless_line(io_loop, device, connect, after_version):
 
 
 @pytest.mark.gen_test
-async def test_an_endless_line_that_nobody_reads_is_bounded(device, connect):
+async def test_an_endless_line_that_nobody_reads_is_bounded(device: FakeDevice, connect: Any) -> None:
     device.script(EndlessLine(chunk=1024**2))
     peer = await connect(device, 0)
     await gen.sleep(100)  # 10,000 chunks, if it did not wait
@@ -820,7 +827,7 @@ async def test_an_endless_line_that_nobody_reads_is_bounded(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_drip(io_loop, device, connect):
+async def test_drip(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     device.script(Drip(2.0), Drip(0.5, after_version=True))
     peer = await connect(device, 0)
     assert await peer.stream.read_bytes(5) == b"#vers"
@@ -835,7 +842,7 @@ async def test_drip(io_loop, device, connect):
 
 
 @pytest.mark.gen_test
-async def test_delay(io_loop, device, connect):
+async def test_delay(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     device.script(Delay(5))
     peer = await connect(device)
     assert io_loop.now == 5
@@ -844,7 +851,7 @@ async def test_delay(io_loop, device, connect):
 
 
 @pytest.mark.gen_test
-async def test_deaf(device, connect):
+async def test_deaf(device: FakeDevice, connect: Any) -> None:
     device.script(Deaf())
     peer = await connect(device)
     payload = b"?echo " + b"x" * 8 * 1024**2 + b"\n"
@@ -857,7 +864,7 @@ async def test_deaf(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_partial(device, connect):
+async def test_partial(device: FakeDevice, connect: Any) -> None:
     device.script(Partial(), Partial(5, reset=True))
     peer = await connect(device, 0)
     rest = (await peer.rest()).decode()
@@ -870,7 +877,7 @@ async def test_partial(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_version(device, connect):
+async def test_version(device: FakeDevice, connect: Any) -> None:
     device.script(Version("6.0-X"), Version("five"), Version("4"))
     for text in ("6.0-X", "five"):
         assert await (await connect(device, 0)).line() == f"#version-connect katcp-protocol {text}"
@@ -879,9 +886,9 @@ async def test_version(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_behaviour_of_ones_own(device, connect):
+async def test_a_behaviour_of_ones_own(device: FakeDevice, connect: Any) -> None:
     class Shouting(Behaviour):
-        def outgoing(self, connection, data):
+        def outgoing(self, connection: Connection, data: Any) -> None:
             connection.write(data.upper())
 
     device.behaviour = Shouting()
@@ -894,7 +901,7 @@ async def test_a_behaviour_of_ones_own(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_faults_of_requests_queue_up(device, connect):
+async def test_faults_of_requests_queue_up(device: FakeDevice, connect: Any) -> None:
     device.on_request("echo", Answer("fail", "one"), Behaviour())
     device.on_request("echo", Answer("invalid"), Answer("odd", 3), always=True)
     peer = await connect(device)
@@ -907,7 +914,7 @@ async def test_faults_of_requests_queue_up(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_lost_reply(device, connect):
+async def test_a_lost_reply(device: FakeDevice, connect: Any) -> None:
     device.on_request("informs", Silent())
     device.on_request("add", Stall())
     peer = await connect(device)
@@ -917,7 +924,7 @@ async def test_a_lost_reply(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_late_reply(io_loop, device, connect):
+async def test_a_late_reply(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     device.on_request("echo", Delay(10), Drip(1))
     peer = await connect(device)
     assert await peer.ask("?echo[1]") == ["!echo[1] ok"]
@@ -940,9 +947,9 @@ async def test_a_late_reply(io_loop, device, connect):
         (Deaf(), b"!echo ok hi\n"),
     ],
 )
-async def test_instead_of_a_reply(device, connect, fault, rest):
+async def test_instead_of_a_reply(device: FakeDevice, connect: Any, fault: Any, rest: bytes) -> None:
     @device.request("stop")
-    def stop(context, message):
+    def stop(context: RequestContext, message: Message) -> None:
         context.connection.call_later(0, context.connection.close)
 
     device.on_request("echo", fault)
@@ -959,7 +966,7 @@ async def test_instead_of_a_reply(device, connect, fault, rest):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", [Reset(), Partial(reset=True)])
-async def test_reset_instead_of_a_reply(device, connect, fault):
+async def test_reset_instead_of_a_reply(device: FakeDevice, connect: Any, fault: Any) -> None:
     device.on_request("echo", fault)
     peer = await connect(device)
     peer.say("?echo hi")
@@ -969,7 +976,7 @@ async def test_reset_instead_of_a_reply(device, connect, fault):
 
 
 @pytest.mark.gen_test
-async def test_a_deaf_device_reads_nothing_after_the_request(device, connect):
+async def test_a_deaf_device_reads_nothing_after_the_request(device: FakeDevice, connect: Any) -> None:
     device.on_request("echo", Deaf())
     peer = await connect(device)
     assert await peer.ask("?echo") == ["!echo ok"]
@@ -979,11 +986,13 @@ async def test_a_deaf_device_reads_nothing_after_the_request(device, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_handler_outlives_its_connection_by_no_turn(io_loop, device, connect):
+async def test_a_handler_outlives_its_connection_by_no_turn(
+    io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any
+) -> None:
     ended = []
 
     @device.request("forever")
-    async def forever(context, message):
+    async def forever(context: RequestContext, message: Message) -> None:
         try:
             await gen.sleep(1e9)
         finally:
@@ -998,7 +1007,7 @@ async def test_a_handler_outlives_its_connection_by_no_turn(io_loop, device, con
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_resets(device, connect):
+async def test_a_client_that_resets(device: FakeDevice, connect: Any) -> None:
     peer = await connect(device)
     peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.say("?echo")
@@ -1008,7 +1017,7 @@ async def test_a_client_that_resets(device, connect):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_it_works_on_an_ordinary_loop(io_loop, device, connect):
+async def test_it_works_on_an_ordinary_loop(io_loop: VirtualTimeLoop, device: FakeDevice, connect: Any) -> None:
     assert IOLoop.current() is io_loop
     peer = await connect(device)
     assert await peer.ask("?sleep 0.01") == ["!sleep ok"]

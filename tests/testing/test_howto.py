@@ -1,10 +1,13 @@
 """The example of docs/howto/testing.rst: it works, with pytest-tornado and without."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,7 @@ filterwarnings =
 
 
 @pytest.mark.parametrize("options", [["-p", TORNADO], []], ids=["with pytest-tornado", "without"])
-def test_the_example(tmp_path, options):
+def test_the_example(tmp_path: Path, options: Any) -> None:
     for path in EXAMPLE.glob("*.py"):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "pytest.ini").write_text(INI)
@@ -33,7 +36,7 @@ def test_the_example(tmp_path, options):
     assert re.search(r"^=+ 8 passed in", result.stdout, re.MULTILINE), result.stdout
 
 
-def test_the_page_shows_all_of_it():
+def test_the_page_shows_all_of_it() -> None:
     page = PAGE.read_text(encoding="utf-8")
     shown = re.findall(r"^\.\. literalinclude:: \.\./examples/testing/(\S+)", page, re.MULTILINE)
     assert sorted(shown) == sorted(path.name for path in EXAMPLE.glob("*.py"))

@@ -1,11 +1,15 @@
 """VirtualTimeLoop: time that costs nothing, real sockets, and no way to hang."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import gc
 import socket
 import threading
 import time
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from tornado import gen
@@ -16,7 +20,7 @@ from katcp_tornado.testing import VirtualTimeLoop
 
 
 @pytest.fixture
-def streams(io_loop):
+def streams(io_loop: VirtualTimeLoop) -> Iterator[Any]:
     ours, theirs = (IOStream(sock) for sock in socket.socketpair())
     yield ours, theirs
     ours.close()
@@ -24,7 +28,7 @@ def streams(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_a_sleep_takes_no_time(io_loop):
+async def test_a_sleep_takes_no_time(io_loop: VirtualTimeLoop) -> None:
     start = time.monotonic()
     await gen.sleep(3600)
     assert io_loop.now == 3600
@@ -32,13 +36,13 @@ async def test_a_sleep_takes_no_time(io_loop):
 
 
 @pytest.mark.gen_test
-def test_a_bare_generator_runs_on_it_too(io_loop):
+def test_a_bare_generator_runs_on_it_too(io_loop: VirtualTimeLoop) -> Generator[Any, Any, Any]:
     yield gen.sleep(0.25)
     assert io_loop.now == 0.25
 
 
 @pytest.mark.gen_test
-async def test_asyncio_runs_on_the_same_clock(io_loop):
+async def test_asyncio_runs_on_the_same_clock(io_loop: VirtualTimeLoop) -> None:
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(asyncio.get_running_loop().create_future(), 10)
     await asyncio.sleep(5)
@@ -46,17 +50,17 @@ async def test_asyncio_runs_on_the_same_clock(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_timers_fire_in_order_and_exactly(io_loop):
+async def test_timers_fire_in_order_and_exactly(io_loop: VirtualTimeLoop) -> None:
     fired = []
     for delay in (0.3, 0.1, 1.0, 0.2, 0.0):
         io_loop.call_later(delay, lambda delay=delay: fired.append((delay, io_loop.now)))
     await gen.sleep(2)
-    assert fired == [(delay, pytest.approx(delay, abs=1e-12)) for delay in (0.0, 0.1, 0.2, 0.3, 1.0)]
+    assert fired == [(delay, pytest.approx(delay, abs=1e-12)) for delay in (0.0, 0.1, 0.2, 0.3, 1.0)]  # type: ignore[comparison-overlap]
 
 
 @pytest.mark.gen_test
-async def test_call_later_passes_arguments_and_can_be_cancelled(io_loop):
-    fired = []
+async def test_call_later_passes_arguments_and_can_be_cancelled(io_loop: VirtualTimeLoop) -> None:
+    fired: list[Any] = []
     io_loop.call_later(1, fired.append, "kept")
     io_loop.remove_timeout(io_loop.call_later(1, fired.append, "cancelled"))
     await gen.sleep(2)
@@ -64,7 +68,7 @@ async def test_call_later_passes_arguments_and_can_be_cancelled(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_the_wall_clock_may_step(io_loop):
+async def test_the_wall_clock_may_step(io_loop: VirtualTimeLoop) -> None:
     start, fired = io_loop.time(), []
     io_loop.call_later(10, lambda: fired.append(io_loop.now))
     io_loop.step_wall_clock(-86400)
@@ -78,7 +82,7 @@ async def test_the_wall_clock_may_step(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_an_absolute_deadline_follows_the_wall_clock(io_loop):
+async def test_an_absolute_deadline_follows_the_wall_clock(io_loop: VirtualTimeLoop) -> None:
     fired = []
     io_loop.call_at(io_loop.time() + 10, lambda: fired.append(io_loop.now))
     await gen.sleep(11)
@@ -86,7 +90,7 @@ async def test_an_absolute_deadline_follows_the_wall_clock(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_bytes_take_no_time(io_loop, streams):
+async def test_bytes_take_no_time(io_loop: VirtualTimeLoop, streams: Any) -> None:
     ours, theirs = streams
     late = io_loop.call_later(1e-3, pytest.fail, "the clock moved on while there was something to read")
     payload = bytes(8 * 1024**2)
@@ -97,11 +101,11 @@ async def test_bytes_take_no_time(io_loop, streams):
 
 
 @pytest.mark.gen_test
-async def test_no_jump_over_an_event(io_loop):
+async def test_no_jump_over_an_event(io_loop: VirtualTimeLoop) -> None:
     ours, theirs = socket.socketpair()
     read = asyncio.get_running_loop().create_future()
     timer = io_loop.call_later(1, read.set_result, "the timer was first")
-    io_loop.add_handler(ours, lambda sock, _: io_loop.remove_handler(sock) or read.set_result("event"), IOLoop.READ)
+    io_loop.add_handler(ours, lambda sock, _: io_loop.remove_handler(sock) or read.set_result("event"), IOLoop.READ)  # type: ignore[func-returns-value]
     io_loop.call_later(0.5, theirs.send, b"x")
     assert await read == "event"
     assert io_loop.now == 0.5
@@ -111,7 +115,7 @@ async def test_no_jump_over_an_event(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_tcp_takes_no_time(io_loop):
+async def test_tcp_takes_no_time(io_loop: VirtualTimeLoop) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         for _ in range(50):
             ours = IOStream(socket.socket())
@@ -126,14 +130,14 @@ async def test_tcp_takes_no_time(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_a_silent_peer_is_waited_for_in_virtual_time(io_loop, streams):
+async def test_a_silent_peer_is_waited_for_in_virtual_time(io_loop: VirtualTimeLoop, streams: Any) -> None:
     ours, theirs = streams
     io_loop.call_later(600, theirs.write, b"at last\n")
     assert await ours.read_until(b"\n") == b"at last\n"
     assert io_loop.now == 600
 
 
-def test_nothing_left_to_wait_for_is_an_error(io_loop, streams):
+def test_nothing_left_to_wait_for_is_an_error(io_loop: VirtualTimeLoop, streams: Any) -> None:
     ours, _ = streams
     with pytest.raises(RuntimeError, match=r"nothing will ever happen.*\(1\)"):
         io_loop.run_sync(lambda: ours.read_bytes(1))
@@ -141,10 +145,10 @@ def test_nothing_left_to_wait_for_is_an_error(io_loop, streams):
     assert io_loop.now == 1
 
 
-def test_the_horizon_is_not_passed(io_loop):
+def test_the_horizon_is_not_passed(io_loop: VirtualTimeLoop) -> None:
     io_loop.horizon = 100
 
-    def again():
+    def again() -> None:
         io_loop.call_later(30, again)
 
     again()
@@ -154,10 +158,10 @@ def test_the_horizon_is_not_passed(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_executor_work_stops_the_jumps(io_loop):
-    fired = []
+async def test_executor_work_stops_the_jumps(io_loop: VirtualTimeLoop) -> None:
+    fired: list[Any] = []
     io_loop.call_later(20, fired.append, "too early")
-    assert await io_loop.run_in_executor(None, lambda: time.sleep(0.05) or "done") == "done"
+    assert await io_loop.run_in_executor(None, lambda: time.sleep(0.05) or "done") == "done"  # type: ignore[func-returns-value]
     assert not fired
     assert 0.04 < io_loop.now < 10
     await gen.sleep(60)  # and now it jumps again
@@ -165,7 +169,7 @@ async def test_executor_work_stops_the_jumps(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_executor_work_that_fails_lets_it_jump_again(io_loop):
+async def test_executor_work_that_fails_lets_it_jump_again(io_loop: VirtualTimeLoop) -> None:
     with pytest.raises(ZeroDivisionError):
         await io_loop.run_in_executor(None, lambda: 1 / 0)
     start = time.monotonic()
@@ -174,7 +178,7 @@ async def test_executor_work_that_fails_lets_it_jump_again(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_timers_run_at_their_pace_in_real_time(io_loop):
+async def test_timers_run_at_their_pace_in_real_time(io_loop: VirtualTimeLoop) -> None:
     start = time.monotonic()
     with io_loop.real_time(), io_loop.real_time():
         await gen.sleep(0.05)
@@ -184,7 +188,7 @@ async def test_timers_run_at_their_pace_in_real_time(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_real_time_lasts_to_the_outermost_end(io_loop):
+async def test_real_time_lasts_to_the_outermost_end(io_loop: VirtualTimeLoop) -> None:
     with io_loop.real_time():
         with io_loop.real_time():
             pass
@@ -195,7 +199,7 @@ async def test_real_time_lasts_to_the_outermost_end(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_in_real_time_the_clock_runs_while_callbacks_do(io_loop):
+async def test_in_real_time_the_clock_runs_while_callbacks_do(io_loop: VirtualTimeLoop) -> None:
     with io_loop.real_time():
         start = io_loop.now
         time.sleep(0.02)  # noqa: ASYNC251
@@ -206,10 +210,10 @@ async def test_in_real_time_the_clock_runs_while_callbacks_do(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_a_thread_in_real_time(io_loop):
+async def test_a_thread_in_real_time(io_loop: VirtualTimeLoop) -> None:
     answer = asyncio.get_running_loop().create_future()
 
-    def work():
+    def work() -> None:
         time.sleep(0.02)
         io_loop.add_callback(answer.set_result, 42)
 
@@ -220,10 +224,10 @@ async def test_a_thread_in_real_time(io_loop):
     thread.join()
 
 
-def test_leaving_real_time_in_a_thread_wakes_the_loop(io_loop):
+def test_leaving_real_time_in_a_thread_wakes_the_loop(io_loop: VirtualTimeLoop) -> None:
     entered = threading.Event()
 
-    def work():
+    def work() -> None:
         with io_loop.real_time():
             entered.set()
             time.sleep(0.05)
@@ -237,9 +241,9 @@ def test_leaving_real_time_in_a_thread_wakes_the_loop(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_idle_is_before_the_next_jump(io_loop, streams):
+async def test_idle_is_before_the_next_jump(io_loop: VirtualTimeLoop, streams: Any) -> None:
     ours, theirs = streams
-    seen = []
+    seen: list[Any] = []
     io_loop.call_later(1, seen.append, "a second later")
     io_loop.add_callback(io_loop.add_callback, seen.append, "callback")
     theirs.read_until(b"\n").add_done_callback(lambda future: seen.append(future.result()))
@@ -250,21 +254,21 @@ async def test_idle_is_before_the_next_jump(io_loop, streams):
 
 
 @pytest.mark.gen_test
-async def test_idle_may_be_given_up(io_loop):
+async def test_idle_may_be_given_up(io_loop: VirtualTimeLoop) -> None:
     io_loop.idle().cancel()
     await io_loop.idle()
 
 
 @pytest.mark.gen_test
-async def test_idle_waits_for_outside_work(io_loop):
+async def test_idle_waits_for_outside_work(io_loop: VirtualTimeLoop) -> None:
     done = []
     io_loop.run_in_executor(None, time.sleep, 0.02).add_done_callback(lambda _: done.append(True))
     await io_loop.idle()
     assert done
 
 
-def test_a_million_seconds_of_timers_are_cheap(io_loop):
-    async def tick():
+def test_a_million_seconds_of_timers_are_cheap(io_loop: VirtualTimeLoop) -> None:
+    async def tick() -> None:
         for _ in range(10_000):
             await gen.sleep(100)
 
@@ -273,7 +277,7 @@ def test_a_million_seconds_of_timers_are_cheap(io_loop):
     assert io_loop.now == 1_000_000
 
 
-def test_it_is_current_until_it_is_closed():
+def test_it_is_current_until_it_is_closed() -> None:
     io_loop = VirtualTimeLoop()
     assert IOLoop.current() is io_loop
     other = VirtualTimeLoop(make_current=False)
@@ -285,11 +289,11 @@ def test_it_is_current_until_it_is_closed():
         asyncio.get_event_loop()
 
 
-def test_close_leaves_nothing_open():
+def test_close_leaves_nothing_open() -> None:
     io_loop = VirtualTimeLoop()
     ours, theirs = socket.socketpair()
     stream = IOStream(ours)
-    stream.read_bytes(1).add_done_callback(lambda future: future.exception())
+    stream.read_bytes(1).add_done_callback(lambda future: future.exception())  # type: ignore[attr-defined]
     io_loop.run_sync(lambda: gen.sleep(1))
     io_loop.close(all_fds=True)
     assert ours.fileno() == -1
@@ -298,7 +302,7 @@ def test_close_leaves_nothing_open():
     gc.collect()  # a ResourceWarning is an error
 
 
-def test_unknown_options_are_refused():
+def test_unknown_options_are_refused() -> None:
     with pytest.raises(TypeError):
         VirtualTimeLoop(speed=2)
     gc.collect()
@@ -306,7 +310,7 @@ def test_unknown_options_are_refused():
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_real_time_gives_an_ordinary_loop(io_loop):
+async def test_real_time_gives_an_ordinary_loop(io_loop: VirtualTimeLoop) -> None:
     assert not isinstance(io_loop, VirtualTimeLoop)
     start = time.monotonic()
     await gen.sleep(0.02)

@@ -1,9 +1,12 @@
 """The plugin for pytest, as a user has it: with pytest-tornado, and without."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +31,7 @@ from katcp_tornado.testing import FakeDevice, FaultProxy, VirtualTimeLoop
 """
 
 
-def run(folder, body, *options, conftest=CONFTEST):
+def run(folder: Any, body: Any, *options: Any, conftest: Any = CONFTEST) -> Any:
     (folder / "conftest.py").write_text(conftest)
     (folder / "pytest.ini").write_text(INI)
     (folder / "test_it.py").write_text(HEAD + body)
@@ -37,7 +40,7 @@ def run(folder, body, *options, conftest=CONFTEST):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def outcomes(result):
+def outcomes(result: Any) -> Any:
     """The tests, each with PASSED, FAILED or ERROR; the last one counts."""
     found = {}
     for line in result.stdout.partition("short test summary info")[2].splitlines():
@@ -168,7 +171,7 @@ class TestOwnLoop:
 
 
 @pytest.mark.parametrize("options", [["-p", TORNADO], []], ids=["with pytest-tornado", "without"])
-def test_plain_tests(tmp_path, options):
+def test_plain_tests(tmp_path: Path, options: Any) -> None:
     result = run(tmp_path, PLAIN + BAD + FOR_EVER + UNTOUCHED, *options)
     found = outcomes(result)
     assert found == {
@@ -190,7 +193,7 @@ def test_plain_tests(tmp_path, options):
     assert "a task was left on the loop" in result.stdout
 
 
-def test_gen_test(tmp_path):
+def test_gen_test(tmp_path: Path) -> None:
     result = run(tmp_path, GEN_TEST, "-p", TORNADO)
     assert outcomes(result) == {
         "test_await": "PASSED",
@@ -201,6 +204,6 @@ def test_gen_test(tmp_path):
     }, result.stdout
 
 
-def test_it_is_not_there_unless_asked_for(tmp_path):
+def test_it_is_not_there_unless_asked_for(tmp_path: Path) -> None:
     result = run(tmp_path, "def test_it(katcp_device): pass\n", conftest="")
     assert "fixture 'katcp_device' not found" in result.stdout

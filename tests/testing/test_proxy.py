@@ -1,10 +1,14 @@
 """FaultProxy: an honest network, and each of its faults, seen from bare sockets and from a client."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import os
 import socket
 import struct
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from tornado import gen
@@ -16,34 +20,34 @@ from katcp_tornado.testing import FakeDevice, FaultProxy, Faults, Silent, Virtua
 class Peer:
     """One end of a connection."""
 
-    def __init__(self, reader, writer):
+    def __init__(self, reader: Any, writer: Any) -> None:
         self.reader = reader
         self.writer = writer
         self.say = writer.write
         self.hang_up = writer.write_eof
 
-    async def hear(self, count):
+    async def hear(self, count: Any) -> Any:
         return await self.reader.readexactly(count)
 
-    async def rest(self):
+    async def rest(self) -> Any:
         """All that still comes; raises ConnectionResetError if a reset ends it."""
         data = bytearray()
         while piece := await self.reader.read(65536):
             data += piece
         return bytes(data)
 
-    async def is_reset(self):
+    async def is_reset(self) -> bool:
         with pytest.raises(ConnectionResetError):
             await self.rest()
         return True
 
-    async def is_quiet(self, seconds=3600):
+    async def is_quiet(self, seconds: int = 3600) -> bool:
         """Whether nothing at all comes in this time, neither bytes nor an end."""
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(self.reader.read(1), seconds)
         return True
 
-    def reset(self):
+    def reset(self) -> None:
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
@@ -52,30 +56,30 @@ class Peer:
 class World:
     """Somebody who listens, and a proxy before him."""
 
-    def __init__(self):
-        self.peers = []
-        self.callers = asyncio.Queue()
+    def __init__(self) -> None:
+        self.peers: list[Any] = []
+        self.callers: Any = asyncio.Queue()
 
-    async def start(self):
+    async def start(self) -> None:
         self.server = await asyncio.start_server(self._called, "127.0.0.1", 0)
         self.proxy = FaultProxy(*self.server.sockets[0].getsockname())
         self.proxy.start()
 
-    def _called(self, reader, writer):
+    def _called(self, reader: Any, writer: Any) -> None:
         self.callers.put_nowait(self._peer(reader, writer))
 
-    def _peer(self, reader, writer):
+    def _peer(self, reader: Any, writer: Any) -> Any:
         self.peers.append(Peer(reader, writer))
         return self.peers[-1]
 
-    async def call(self):
+    async def call(self) -> Any:
         return self._peer(*await asyncio.open_connection(self.proxy.host, self.proxy.port))
 
-    async def link(self):
+    async def link(self) -> Any:
         """The client's end, and the device's."""
         return await self.call(), await self.callers.get()
 
-    async def stop(self):
+    async def stop(self) -> None:
         self.proxy.close()
         self.server.close()
         for peer in self.peers:
@@ -83,8 +87,8 @@ class World:
 
 
 @pytest.fixture
-def world(io_loop):
-    async def begin():
+def world(io_loop: VirtualTimeLoop) -> Iterator[Any]:
+    async def begin() -> Any:
         world = World()
         await world.start()
         return world
@@ -95,18 +99,18 @@ def world(io_loop):
 
 
 @pytest.fixture
-def proxy(world):
+def proxy(world: Any) -> Any:
     return world.proxy
 
 
-def left(io_loop):
+def left(io_loop: VirtualTimeLoop) -> Any:
     """What there is on the loop: sockets, and timers."""
     loop = io_loop.asyncio_loop
-    timers = [handle for handle in loop._scheduled if not handle.cancelled()]
-    return len(loop._selector.get_map()), len(timers)
+    timers = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+    return len(loop._selector.get_map()), len(timers)  # type: ignore[attr-defined]
 
 
-def files():
+def files() -> Any:
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -114,7 +118,7 @@ def files():
 
 
 @pytest.mark.gen_test
-async def test_it_hands_on(io_loop, world, proxy):
+async def test_it_hands_on(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     client.say(b"question")
     assert await device.hear(8) == b"question"
@@ -131,7 +135,7 @@ async def test_it_hands_on(io_loop, world, proxy):
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
-async def test_on_an_ordinary_loop(io_loop, world, proxy):
+async def test_on_an_ordinary_loop(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.impair(latency=0.05, slice=3)
     began = io_loop.time()
@@ -143,7 +147,7 @@ async def test_on_an_ordinary_loop(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_an_end_of_file_is_one_direction_s(io_loop, world, proxy):
+async def test_an_end_of_file_is_one_direction_s(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     client.say(b"question")
     client.hang_up()
@@ -156,7 +160,9 @@ async def test_an_end_of_file_is_one_direction_s(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_a_reset_is_handed_on_after_what_was_said_before(io_loop, world, proxy):
+async def test_a_reset_is_handed_on_after_what_was_said_before(
+    io_loop: VirtualTimeLoop, world: Any, proxy: Any
+) -> None:
     client, device = await world.link()
     device.say(b"last words")
     device.reset()
@@ -169,7 +175,7 @@ async def test_a_reset_is_handed_on_after_what_was_said_before(io_loop, world, p
 
 
 @pytest.mark.gen_test
-async def test_who_closes_with_bytes_on_the_way(io_loop, world, proxy):
+async def test_who_closes_with_bytes_on_the_way(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     client.writer.transport.abort()
     await io_loop.idle()
@@ -182,7 +188,7 @@ async def test_who_closes_with_bytes_on_the_way(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_nobody_there(world, proxy):
+async def test_nobody_there(world: Any, proxy: Any) -> None:
     world.server.close()
     client = await world.call()
     assert await client.is_reset()
@@ -190,7 +196,7 @@ async def test_nobody_there(world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_nobody_there_and_somebody_who_talks(world, proxy):
+async def test_nobody_there_and_somebody_who_talks(world: Any, proxy: Any) -> None:
     world.server.close()
     client = await world.call()
     client.say(b"hello")
@@ -199,7 +205,7 @@ async def test_nobody_there_and_somebody_who_talks(world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_back_pressure(io_loop, world, proxy):
+async def test_back_pressure(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     data = os.urandom(1 << 20) * 24
     client.reader._transport.pause_reading()
@@ -220,7 +226,7 @@ async def test_back_pressure(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_it_comes_back_on_its_port(io_loop, world, proxy):
+async def test_it_comes_back_on_its_port(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     address = proxy.address
     proxy.stop()
@@ -242,7 +248,7 @@ async def test_it_comes_back_on_its_port(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_refuse(world, proxy):
+async def test_refuse(world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
@@ -255,7 +261,7 @@ async def test_refuse(world, proxy):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts files in /proc")
 @pytest.mark.gen_test
-async def test_nothing_is_left(io_loop, world, proxy):
+async def test_nothing_is_left(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     proxy.refuse()
     before = left(io_loop), files()
     proxy.start()
@@ -275,7 +281,7 @@ async def test_nothing_is_left(io_loop, world, proxy):
     assert (left(io_loop), files()) == before
 
 
-def test_it_listens_before_the_loop_runs(io_loop, katcp_device, katcp_proxy):
+def test_it_listens_before_the_loop_runs(io_loop: VirtualTimeLoop, katcp_device: Any, katcp_proxy: Any) -> None:
     with socket.create_connection((katcp_proxy.host, katcp_proxy.port)) as sock:
         sock.sendall(b"?watchdog\n")
         io_loop.run_sync(lambda: katcp_device.wait(lambda device: device.count("watchdog")))
@@ -284,7 +290,7 @@ def test_it_listens_before_the_loop_runs(io_loop, katcp_device, katcp_proxy):
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
-def test_ipv6(io_loop):
+def test_ipv6(io_loop: VirtualTimeLoop) -> None:
     try:
         device = FakeDevice(host="::1")
         device.start()
@@ -313,13 +319,13 @@ def test_ipv6(io_loop):
         ({"delay": 1}, TypeError),
     ],
 )
-def test_nonsense(proxy, faults, error):
+def test_nonsense(proxy: Any, faults: Any, error: Any) -> None:
     with pytest.raises(error, match=next(iter(faults))):
         proxy.impair(**faults)
     assert proxy.to_device.faults == proxy.to_client.faults == Faults()
 
 
-def test_a_device_needs_a_numeric_address():
+def test_a_device_needs_a_numeric_address() -> None:
     with pytest.raises(ValueError, match="numeric address, not 'localhost'"):
         FaultProxy("localhost", 7147)
     with pytest.raises(ValueError, match="port"):
@@ -330,7 +336,7 @@ def test_a_device_needs_a_numeric_address():
 
 
 @pytest.mark.gen_test
-async def test_latency(io_loop, world, proxy):
+async def test_latency(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.to_device.impair(latency=0.5)
     client.say(b"one")
@@ -347,7 +353,7 @@ async def test_latency(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_bandwidth(io_loop, world, proxy):
+async def test_bandwidth(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.impair(bandwidth=1000)
     client.say(b"x" * 500)
@@ -364,7 +370,7 @@ async def test_bandwidth(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_a_full_sink_earns_no_bandwidth_either(io_loop, world, proxy):
+async def test_a_full_sink_earns_no_bandwidth_either(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     client.reader._transport.pause_reading()
     device.say(b"x" * (16 << 20))
@@ -381,11 +387,11 @@ async def test_a_full_sink_earns_no_bandwidth_either(io_loop, world, proxy):
 
 @pytest.mark.parametrize("pause", [0, 0.25])
 @pytest.mark.gen_test
-async def test_slices(io_loop, world, proxy, pause):
+async def test_slices(io_loop: VirtualTimeLoop, world: Any, proxy: Any, pause: float) -> None:
     loop = io_loop.asyncio_loop
     pieces, done = [], loop.create_future()
 
-    def hear():
+    def hear() -> None:
         pieces.append(sock.recv(100))
         if not pieces[-1]:
             loop.remove_reader(sock)
@@ -403,7 +409,7 @@ async def test_slices(io_loop, world, proxy, pause):
 
 
 @pytest.mark.gen_test
-async def test_all_at_once(io_loop, world, proxy):
+async def test_all_at_once(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.impair(latency=3, bandwidth=10, slice=5, pause=0.5)
     client.say(b"0123456789")
@@ -413,7 +419,7 @@ async def test_all_at_once(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_faults_count_for_what_is_on_the_way(io_loop, world, proxy):
+async def test_faults_count_for_what_is_on_the_way(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.to_device.impair(latency=1000)
     client.say(b"at last")
@@ -433,7 +439,7 @@ async def test_faults_count_for_what_is_on_the_way(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_black_hole(io_loop, world, proxy):
+async def test_black_hole(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.impair(latency=1)
     client.say(b"on the way")
@@ -450,7 +456,7 @@ async def test_black_hole(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_a_black_hole_in_one_direction(io_loop, world, proxy):
+async def test_a_black_hole_in_one_direction(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.to_client.impair(black_hole=True)
     client.say(b"question")
@@ -466,7 +472,7 @@ async def test_a_black_hole_in_one_direction(io_loop, world, proxy):
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.gen_test
-async def test_an_end_is_late_in_a_black_hole(world, proxy, reset):
+async def test_an_end_is_late_in_a_black_hole(world: Any, proxy: Any, reset: bool) -> None:
     client, device = await world.link()
     proxy.impair(black_hole=True)
     if reset:
@@ -482,7 +488,7 @@ async def test_an_end_is_late_in_a_black_hole(world, proxy, reset):
 
 
 @pytest.mark.gen_test
-async def test_both_ends_gone_in_a_black_hole(io_loop, world, proxy):
+async def test_both_ends_gone_in_a_black_hole(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.impair(black_hole=True)
     client.writer.close()
@@ -494,7 +500,7 @@ async def test_both_ends_gone_in_a_black_hole(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_a_new_link_in_a_black_hole(io_loop, world, proxy):
+async def test_a_new_link_in_a_black_hole(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     proxy.impair(black_hole=True)
     client, other = await world.call(), await world.call()
     client.say(b"lost")
@@ -508,7 +514,7 @@ async def test_a_new_link_in_a_black_hole(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_reset(world, proxy):
+async def test_reset(world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.reset()
     assert await client.is_reset() and await device.is_reset()
@@ -517,7 +523,7 @@ async def test_reset(world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_cut(io_loop, world, proxy):
+async def test_cut(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     client.say(b"unread, so that a mere close() would be a reset")
     proxy.cut()
@@ -527,7 +533,7 @@ async def test_cut(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_half_close(io_loop, world, proxy):
+async def test_half_close(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.to_client.half_close()
     assert await client.rest() == b""
@@ -545,7 +551,7 @@ async def test_half_close(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_limit(world, proxy):
+async def test_limit(world: Any, proxy: Any) -> None:
     client, device = await world.link()
     device.say(b"before")
     assert await client.hear(6)
@@ -569,7 +575,7 @@ async def test_limit(world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_forget(io_loop, world, proxy):
+async def test_forget(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     client, device = await world.link()
     proxy.forget()
     client.say(b"lost")
@@ -588,7 +594,7 @@ async def test_forget(io_loop, world, proxy):
 
 
 @pytest.mark.gen_test
-async def test_faults_from_inside(io_loop, world, proxy):
+async def test_faults_from_inside(io_loop: VirtualTimeLoop, world: Any, proxy: Any) -> None:
     """What the proxy does may be undone in the same turn of the loop."""
     for fault in (proxy.cut, proxy.reset, proxy.stop, proxy.forget, proxy.to_client.half_close):
         proxy.start()
@@ -612,14 +618,16 @@ async def test_faults_from_inside(io_loop, world, proxy):
 
 
 @contextlib.asynccontextmanager
-async def connected(proxy, **options):
+async def connected(proxy: Any, **options: Any) -> AsyncIterator[Any]:
     async with Client(proxy.host, proxy.port, **options) as client:
         await client.wait_connected()
         yield client
 
 
 @pytest.mark.gen_test
-async def test_a_client_on_a_line_of_the_last_century(io_loop, katcp_device, katcp_proxy):
+async def test_a_client_on_a_line_of_the_last_century(
+    io_loop: VirtualTimeLoop, katcp_device: Any, katcp_proxy: Any
+) -> None:
     katcp_proxy.impair(latency=0.5, bandwidth=1000, slice=1)
     async with connected(katcp_proxy) as client:
         assert 0.5 < io_loop.now < 1
@@ -632,7 +640,9 @@ async def test_a_client_on_a_line_of_the_last_century(io_loop, katcp_device, kat
 
 
 @pytest.mark.gen_test
-async def test_a_client_s_watchdog_finds_the_black_hole(io_loop, katcp_device, katcp_proxy):
+async def test_a_client_s_watchdog_finds_the_black_hole(
+    io_loop: VirtualTimeLoop, katcp_device: Any, katcp_proxy: Any
+) -> None:
     async with connected(katcp_proxy, watchdog=10, watchdog_timeout=5) as client:
         katcp_proxy.impair(black_hole=True)
         began = io_loop.now
@@ -651,7 +661,7 @@ async def test_a_client_s_watchdog_finds_the_black_hole(io_loop, katcp_device, k
 
 @pytest.mark.parametrize("direction", ["to_device", "to_client"])
 @pytest.mark.gen_test
-async def test_a_client_and_a_black_hole_in_one_direction(katcp_device, katcp_proxy, direction):
+async def test_a_client_and_a_black_hole_in_one_direction(katcp_device: Any, katcp_proxy: Any, direction: str) -> None:
     async with connected(katcp_proxy, watchdog=10) as client:
         getattr(katcp_proxy, direction).impair(black_hole=True)
         await client.wait_disconnected()
@@ -665,7 +675,7 @@ async def test_a_client_and_a_black_hole_in_one_direction(katcp_device, katcp_pr
 
 @pytest.mark.parametrize("fault", ["reset", "cut", "half close", "limit"])
 @pytest.mark.gen_test
-async def test_a_client_in_mid_request(katcp_device, katcp_proxy, fault):
+async def test_a_client_in_mid_request(katcp_device: Any, katcp_proxy: Any, fault: str) -> None:
     async with connected(katcp_proxy) as client:
         katcp_device.on_request("echo", Silent())
         future = client.request("echo", "hello")
@@ -693,7 +703,7 @@ async def test_a_client_in_mid_request(katcp_device, katcp_proxy, fault):
 
 
 @pytest.mark.gen_test
-async def test_a_client_that_is_refused(katcp_proxy):
+async def test_a_client_that_is_refused(katcp_proxy: Any) -> None:
     katcp_proxy.stop()
     async with Client(katcp_proxy.host, katcp_proxy.port) as client:
         await gen.sleep(10)
@@ -703,6 +713,6 @@ async def test_a_client_that_is_refused(katcp_proxy):
         assert client.state is State.CONNECTED
 
 
-def test_the_fixture_s_loop(io_loop, katcp_proxy):
+def test_the_fixture_s_loop(io_loop: VirtualTimeLoop, katcp_proxy: Any) -> None:
     assert isinstance(io_loop, VirtualTimeLoop)
     assert katcp_proxy.io_loop is io_loop

@@ -1,5 +1,7 @@
 """Look-ups: one at a time for a host, in a thread that nobody waits for, and errors that say what is wrong."""
 
+from __future__ import annotations
+
 import asyncio
 import errno
 import socket
@@ -7,7 +9,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +27,13 @@ PATIENCE = 20  # real seconds that nothing here takes
 class Names:
     """The system's resolver: it hangs until it is told what to say."""
 
-    def __init__(self):
-        self.asked = []
-        self.threads = []
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.threads: list[Any] = []
         self.came = threading.Semaphore(0)
-        self.gates = {}
+        self.gates: dict[Any, Any] = {}
 
-    def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):
+    def getaddrinfo(self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
         if flags & socket.AI_NUMERICHOST:
             raise socket.gaierror(socket.EAI_NONAME, "a name")
         self.asked.append(host)
@@ -42,17 +46,17 @@ class Names:
             raise found
         return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in found]
 
-    def say(self, host, found):
+    def say(self, host: Any, found: Any) -> None:
         event, answer = self.gates.setdefault(host, (threading.Event(), []))
         answer.append(found)
         event.set()
 
-    def wait_asked(self):
+    def wait_asked(self) -> None:
         assert self.came.acquire(timeout=PATIENCE)
 
 
 @pytest.fixture
-def names(monkeypatch):
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     names = Names()
     monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
     yield names
@@ -67,29 +71,29 @@ def names(monkeypatch):
 class Asker:
     """Who wants an answer."""
 
-    def __init__(self, io_loop):
+    def __init__(self, io_loop: VirtualTimeLoop) -> None:
         self.io_loop = io_loop
         self.answer = io_loop.asyncio_loop.create_future()
         self.calls = 0
 
-    def __call__(self, addresses, error):
+    def __call__(self, addresses: Any, error: Any) -> None:
         self.calls += 1
         assert threading.current_thread() is threading.main_thread()
         if not self.answer.done():
             self.answer.set_result((addresses, error))
 
-    def ask(self, host):
+    def ask(self, host: Any) -> Any:
         lookup.start(self.io_loop, host, self)
         return self
 
 
-async def answers(io_loop, *askers):
+async def answers(io_loop: VirtualTimeLoop, *askers: Any) -> Any:
     with io_loop.real_time():
         return [await asyncio.wait_for(asker.answer, PATIENCE) for asker in askers]
 
 
 @pytest.mark.gen_test
-async def test_the_answer_comes_on_the_loop(io_loop, names):
+async def test_the_answer_comes_on_the_loop(io_loop: VirtualTimeLoop, names: Any) -> None:
     asker = Asker(io_loop).ask("device.example")
     names.wait_asked()
     assert asker.calls == 0
@@ -99,7 +103,7 @@ async def test_the_answer_comes_on_the_loop(io_loop, names):
 
 
 @pytest.mark.gen_test
-async def test_nobody_waits_for_the_thread(io_loop, names):
+async def test_nobody_waits_for_the_thread(io_loop: VirtualTimeLoop, names: Any) -> None:
     Asker(io_loop).ask("device.example")
     names.wait_asked()
     assert names.threads[0].daemon
@@ -107,7 +111,7 @@ async def test_nobody_waits_for_the_thread(io_loop, names):
 
 
 @pytest.mark.gen_test
-async def test_one_at_a_time_for_a_host(io_loop, names):
+async def test_one_at_a_time_for_a_host(io_loop: VirtualTimeLoop, names: Any) -> None:
     askers = [Asker(io_loop).ask("device.example") for _ in range(50)]
     names.wait_asked()
     assert lookup.outstanding() == 1
@@ -119,7 +123,7 @@ async def test_one_at_a_time_for_a_host(io_loop, names):
 
 
 @pytest.mark.gen_test
-async def test_a_host_that_hangs_starves_no_other(io_loop, names):
+async def test_a_host_that_hangs_starves_no_other(io_loop: VirtualTimeLoop, names: Any) -> None:
     hung = Asker(io_loop).ask("hung.example")
     others = [Asker(io_loop).ask(f"other{i}.example") for i in range(40)]
     for i in range(40):
@@ -130,7 +134,7 @@ async def test_a_host_that_hangs_starves_no_other(io_loop, names):
 
 
 @pytest.mark.gen_test
-async def test_answers_are_not_kept(io_loop, names):
+async def test_answers_are_not_kept(io_loop: VirtualTimeLoop, names: Any) -> None:
     names.say("device.example", [V4])
     assert await answers(io_loop, Asker(io_loop).ask("device.example")) == [([V4], None)]
     names.gates.clear()
@@ -140,7 +144,7 @@ async def test_answers_are_not_kept(io_loop, names):
 
 
 @pytest.mark.gen_test
-async def test_forget(io_loop, names):
+async def test_forget(io_loop: VirtualTimeLoop, names: Any) -> None:
     kept, forgotten, late = Asker(io_loop), Asker(io_loop), Asker(io_loop)
     kept.ask("device.example")
     forgotten.ask("device.example")
@@ -154,7 +158,9 @@ async def test_forget(io_loop, names):
 
 
 @pytest.mark.gen_test
-async def test_a_look_up_that_everybody_has_forgotten_is_still_the_only_one(io_loop, names):
+async def test_a_look_up_that_everybody_has_forgotten_is_still_the_only_one(
+    io_loop: VirtualTimeLoop, names: Any
+) -> None:
     """Attempt after attempt on a name server that hangs: one thread is stuck, not a hundred."""
     for _ in range(100):
         asker = Asker(io_loop).ask("hung.example")
@@ -167,7 +173,7 @@ async def test_a_look_up_that_everybody_has_forgotten_is_still_the_only_one(io_l
 
 
 @pytest.mark.gen_test
-async def test_one_of_many_loops_may_be_closed_meanwhile(io_loop, names):
+async def test_one_of_many_loops_may_be_closed_meanwhile(io_loop: VirtualTimeLoop, names: Any) -> None:
     others = [VirtualTimeLoop(make_current=False) for _ in range(2)]
     gone = [Asker(other).ask("device.example") for other in others]
     kept = Asker(io_loop).ask("device.example")
@@ -191,7 +197,7 @@ async def test_one_of_many_loops_may_be_closed_meanwhile(io_loop, names):
         MemoryError("much"),
     ],
 )
-async def test_errors_of_the_system_are_passed_on(io_loop, names, error):
+async def test_errors_of_the_system_are_passed_on(io_loop: VirtualTimeLoop, names: Any, error: Any) -> None:
     names.say("device.example", error)
     assert await answers(io_loop, Asker(io_loop).ask("device.example")) == [([], error)]
 
@@ -201,7 +207,7 @@ BAD = ["foo..bar", ".foo", "x" * 64 + ".example", "a\x00b", "\ud800.example", "\
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("host", BAD, ids=ascii)
-async def test_a_host_that_cannot_be_one_does_not_exist(io_loop, host):
+async def test_a_host_that_cannot_be_one_does_not_exist(io_loop: VirtualTimeLoop, host: Any) -> None:
     """R19: the UnicodeError of IDNA is a failed look-up like any other."""
     assert lookup.numeric(host, 80) == []
     ((addresses, error),) = await answers(io_loop, Asker(io_loop).ask(host))
@@ -211,7 +217,7 @@ async def test_a_host_that_cannot_be_one_does_not_exist(io_loop, host):
     assert isinstance(error.__cause__, ValueError) or "not known" in str(error)
 
 
-def test_other_errors_are_left_alone():
+def test_other_errors_are_left_alone() -> None:
     for error in (OSError(5, "x"), socket.gaierror(1, "x"), TypeError("x"), KeyError("x")):
         assert lookup.as_os_error(error) is error
     mapped = lookup.as_os_error(UnicodeError("label too long"))
@@ -219,8 +225,8 @@ def test_other_errors_are_left_alone():
 
 
 @pytest.mark.gen_test
-async def test_no_more_threads(io_loop, names, monkeypatch):
-    def no_start(self):
+async def test_no_more_threads(io_loop: VirtualTimeLoop, names: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_start(self: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_start)
@@ -243,19 +249,21 @@ async def test_no_more_threads(io_loop, names, monkeypatch):
         ("::1", (int(socket.AF_INET6), ("::1", 7147, 0, 0))),
     ],
 )
-def test_numeric_hosts_need_no_look_up(host, expected):
+def test_numeric_hosts_need_no_look_up(host: str, expected: Any) -> None:
     assert lookup.numeric(host, 7147) == [expected]
 
 
 @pytest.mark.parametrize("host", ["localhost", "device.example", "1.2.3.4.5", "[::1]", *BAD], ids=ascii)
-def test_names_are_not_numeric(host):
+def test_names_are_not_numeric(host: Any) -> None:
     assert lookup.numeric(host, 7147) == []
 
 
-def test_names_are_not_looked_up_on_the_loop(monkeypatch):
+def test_names_are_not_looked_up_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = []
 
-    def getaddrinfo(host, port, family=0, type=0, proto=0, flags_=0, **more):
+    def getaddrinfo(
+        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags_: int = 0, **more: Any
+    ) -> None:
         flags.append(more.get("flags", flags_))
         raise socket.gaierror(socket.EAI_NONAME, "a name")
 
@@ -266,7 +274,7 @@ def test_names_are_not_looked_up_on_the_loop(monkeypatch):
 
 @pytest.mark.gen_test
 @pytest.mark.real_time
-async def test_the_real_localhost(io_loop):
+async def test_the_real_localhost(io_loop: VirtualTimeLoop) -> None:
     asker = Asker(io_loop).ask("localhost")
     addresses, error = await asker.answer
     assert error is None
@@ -278,7 +286,7 @@ async def test_the_real_localhost(io_loop):
 # In a process of its own
 
 
-def run(code, *, timeout=60):
+def run(code: Any, *, timeout: int = 60) -> Any:
     """Run the code in a fresh interpreter; returns what it has printed, in lines."""
     root = str(Path(katcp_tornado.__file__).parent.parent)
     prelude = f"import sys; sys.path.insert(0, {root!r})\n"
@@ -295,7 +303,7 @@ def run(code, *, timeout=60):
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
 @pytest.mark.parametrize("host", ["localhost", "device.invalid"])
-def test_out_of_descriptors_is_not_an_unknown_name(host):
+def test_out_of_descriptors_is_not_an_unknown_name(host: str) -> None:
     """R17: the C library says "Name or service not known" when it cannot open a file."""
     lines = run(f"""
         import asyncio, errno, os, resource
@@ -318,7 +326,7 @@ def test_out_of_descriptors_is_not_an_unknown_name(host):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
-def test_a_client_out_of_descriptors_recovers():
+def test_a_client_out_of_descriptors_recovers() -> None:
     """F29: the cause is EMFILE, and when there are descriptors again the very next attempt is an ordinary one."""
     lines = run("""
         import asyncio, errno, os, resource
@@ -352,7 +360,7 @@ def test_a_client_out_of_descriptors_recovers():
     assert lines == ["EMFILE [Errno 24] Too many open files", "State.CONNECTED"] * 2
 
 
-def test_a_hung_look_up_does_not_hold_up_the_end():
+def test_a_hung_look_up_does_not_hold_up_the_end() -> None:
     """R11: the interpreter exits although a look-up hangs."""
     lines = run(
         """
@@ -376,7 +384,7 @@ def test_a_hung_look_up_does_not_hold_up_the_end():
 
 
 @pytest.mark.skipif(not hasattr(sys.modules["os"], "fork"), reason="needs fork")
-def test_a_forked_process_starts_afresh():
+def test_a_forked_process_starts_afresh() -> None:
     """The look-up that hangs in the parent is not waited for in the child, nor is its lock."""
     lines = run("""
         import asyncio, os, socket, threading, time

@@ -1,5 +1,7 @@
 """Streams, plain and encrypted, over real sockets: what is read, what is sent, and how they end."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
 import os
@@ -7,7 +9,9 @@ import socket
 import ssl
 import struct
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tornado import gen
@@ -15,7 +19,7 @@ from tornado.ioloop import IOLoop
 
 from katcp_tornado import Client, FailReply, WriteBufferFull
 from katcp_tornado.protocol.counters import Counters
-from katcp_tornado.testing import Behaviour, Drop, FakeDevice, Reset
+from katcp_tornado.testing import Behaviour, Drop, FakeDevice, RequestContext, Reset, VirtualTimeLoop
 from katcp_tornado.transport.stream import CHUNK, Stream
 from katcp_tornado.transport.tls import Handshake, TLSStream
 
@@ -27,39 +31,41 @@ RST = struct.pack("ii", 1, 0)
 class Reader:
     """Where a stream leads: what was received, and how it ended."""
 
-    def __init__(self, io_loop, sock, *, kind=Stream, max_write=MIB, start=True):
+    def __init__(
+        self, io_loop: VirtualTimeLoop, sock: Any, *, kind: Any = Stream, max_write: Any = MIB, start: bool = True
+    ) -> None:
         self.io_loop = io_loop
-        self.chunks = []
-        self.ends = []  # what `lost` was called with
-        self.events = []  # the order of both
+        self.chunks: list[Any] = []
+        self.ends: list[Any] = []  # what `lost` was called with
+        self.events: list[Any] = []  # the order of both
         self.counters = Counters()
         self.on_chunk = lambda data: None
         self.stream = kind(sock, self.lost, max_write, self.counters)
         if start:
             self.start()
 
-    def start(self):
+    def start(self) -> None:
         self.stream.start(self.receive)
 
-    def receive(self, data):
+    def receive(self, data: Any) -> None:
         assert isinstance(data, memoryview)
         assert not self.ends, "data after the end"
         self.counters.bytes_in += len(data)  # as a session does
         self.chunks.append(bytes(data))
         self.events.append("data")
-        self.on_chunk(data)
+        self.on_chunk(data)  # type: ignore[no-untyped-call]
 
-    def lost(self, error):
+    def lost(self, error: Any) -> None:
         assert self.stream.closed(), "it is closed by the time this is told"
         self.ends.append(error)
         self.events.append("end")
 
     @property
-    def data(self):
+    def data(self) -> Any:
         return b"".join(self.chunks)
 
 
-def tcp_pair():
+def tcp_pair() -> Any:
     """Two ends of a connection over loopback, neither of which blocks."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -72,7 +78,7 @@ def tcp_pair():
     return one, other
 
 
-def unix_pair():
+def unix_pair() -> Any:
     pair = socket.socketpair()
     for sock in pair:
         sock.setblocking(False)
@@ -80,11 +86,11 @@ def unix_pair():
 
 
 @pytest.fixture
-def sockets():
+def sockets() -> Iterator[Any]:
     """Makes pairs of sockets, and closes them."""
     made = []
 
-    def make(kind=tcp_pair):
+    def make(kind: Any = tcp_pair) -> Any:
         pair = kind()
         made.extend(pair)
         return pair
@@ -95,11 +101,11 @@ def sockets():
 
 
 @pytest.fixture
-def connect(io_loop, sockets):
+def connect(io_loop: VirtualTimeLoop, sockets: Any) -> Iterator[Any]:
     """Makes a Reader and the socket at the other end."""
     readers = []
 
-    def connect(pair=tcp_pair, **options):
+    def connect(pair: Any = tcp_pair, **options: Any) -> Any:
         ours, theirs = sockets(pair)
         readers.append(Reader(io_loop, ours, **options))
         return readers[-1], theirs
@@ -109,12 +115,12 @@ def connect(io_loop, sockets):
         reader.stream.close()
 
 
-def reset(sock):
+def reset(sock: Any) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
     sock.close()
 
 
-def drain(sock):
+def drain(sock: Any) -> Any:
     """All that has come, as far as the kernel has it."""
     data = b""
     while True:
@@ -127,7 +133,7 @@ def drain(sock):
         data += chunk
 
 
-async def collect(io_loop, sock, size):
+async def collect(io_loop: VirtualTimeLoop, sock: Any, size: Any) -> Any:
     """*size* bytes, which the other end may still have to send."""
     data = b""
     while len(data) < size:
@@ -141,9 +147,9 @@ async def collect(io_loop, sock, size):
     return data
 
 
-async def fill(io_loop, stream):
+async def fill(io_loop: VirtualTimeLoop, stream: Any) -> Any:
     """Send until it is refused; returns what was accepted, and the error."""
-    accepted = []
+    accepted: list[Any] = []
     for i in range(100_000):
         line = b"%06d" % i * 1000
         try:
@@ -159,11 +165,11 @@ async def fill(io_loop, stream):
 class Sends:
     """Counts what goes to the system, call by call."""
 
-    def __init__(self, stream):
-        self.calls = []
+    def __init__(self, stream: Any) -> None:
+        self.calls: list[Any] = []
         send = stream._send
 
-        def count(data):
+        def count(data: Any) -> Any:
             size = send(data)
             self.calls.append(size)
             return size
@@ -176,7 +182,7 @@ class Sends:
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
-async def test_chunks_come_in_order(io_loop, connect, pair):
+async def test_chunks_come_in_order(io_loop: VirtualTimeLoop, connect: Any, pair: Any) -> None:
     reader, peer = connect(pair)
     for i in range(100):
         peer.send(b"%d," % i)
@@ -188,7 +194,7 @@ async def test_chunks_come_in_order(io_loop, connect, pair):
 
 
 @pytest.mark.gen_test
-async def test_what_was_there_before(io_loop, connect):
+async def test_what_was_there_before(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect(start=False)
     peer.send(b"early")
     await io_loop.idle()
@@ -199,7 +205,7 @@ async def test_what_was_there_before(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_chunk_is_handed_over_in_the_turn_in_which_it_comes(io_loop, connect):
+async def test_a_chunk_is_handed_over_in_the_turn_in_which_it_comes(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     for i in range(3):
         peer.send(b"x")
@@ -208,7 +214,7 @@ async def test_a_chunk_is_handed_over_in_the_turn_in_which_it_comes(io_loop, con
 
 
 @pytest.mark.gen_test
-async def test_others_get_their_turn(io_loop, connect):
+async def test_others_get_their_turn(io_loop: VirtualTimeLoop, connect: Any) -> None:
     """A peer that floods us does not hold the loop: one chunk a turn."""
     reader, peer = connect(unix_pair)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * CHUNK)
@@ -224,7 +230,7 @@ async def test_others_get_their_turn(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_when_the_last_byte_came(io_loop, connect):
+async def test_when_the_last_byte_came(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     assert reader.stream.last_rx is None
     await gen.sleep(5)
@@ -234,7 +240,7 @@ async def test_when_the_last_byte_came(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_streams_of_one_thread_share_a_buffer(io_loop, connect):
+async def test_streams_of_one_thread_share_a_buffer(io_loop: VirtualTimeLoop, connect: Any) -> None:
     """... so a chunk is valid only during the call, and each gets its own data all the same."""
     readers = [connect() for _ in range(5)]
     for i, (_, peer) in enumerate(readers):
@@ -245,12 +251,14 @@ async def test_streams_of_one_thread_share_a_buffer(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_the_loop_reads_without_the_detour_by_iostream(io_loop, connect, monkeypatch):
+async def test_the_loop_reads_without_the_detour_by_iostream(
+    io_loop: VirtualTimeLoop, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the third event on; IOStream goes on to write what has to wait, and to end the watch."""
     reader, peer = connect()
     detours = []
     handle_read = Stream._handle_read
-    monkeypatch.setattr(Stream, "_handle_read", lambda self: detours.append(1) or handle_read(self))
+    monkeypatch.setattr(Stream, "_handle_read", lambda self: detours.append(1) or handle_read(self))  # type: ignore[func-returns-value]
     for i in range(5):
         peer.send(b"%d" % i)
         await io_loop.idle()
@@ -273,13 +281,15 @@ async def test_the_loop_reads_without_the_detour_by_iostream(io_loop, connect, m
 
 
 @pytest.mark.gen_test
-async def test_an_exception_inside_receive_of_a_later_chunk(io_loop, connect, loop_errors):
+async def test_an_exception_inside_receive_of_a_later_chunk(
+    io_loop: VirtualTimeLoop, connect: Any, loop_errors: Any
+) -> None:
     reader, peer = connect()
     for _ in range(3):
         peer.send(b"x")
         await io_loop.idle()
 
-    def fail(data):
+    def fail(data: Any) -> None:
         raise ZeroDivisionError("mine")
 
     reader.on_chunk = fail
@@ -292,7 +302,9 @@ async def test_an_exception_inside_receive_of_a_later_chunk(io_loop, connect, lo
 
 
 @pytest.mark.gen_test
-async def test_a_closed_client_leaves_no_stream_to_the_garbage_collector(io_loop, device):
+async def test_a_closed_client_leaves_no_stream_to_the_garbage_collector(
+    io_loop: VirtualTimeLoop, device: FakeDevice
+) -> None:
     client = await Client.connect("127.0.0.1", device.port)
     await client.request("help")
     stream = weakref.ref(client._link._transport)
@@ -313,7 +325,7 @@ async def test_a_closed_client_leaves_no_stream_to_the_garbage_collector(io_loop
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
-async def test_end_of_file(io_loop, connect, pair):
+async def test_end_of_file(io_loop: VirtualTimeLoop, connect: Any, pair: Any) -> None:
     reader, peer = connect(pair)
     peer.send(b"last words")
     peer.close()
@@ -325,7 +337,7 @@ async def test_end_of_file(io_loop, connect, pair):
 
 
 @pytest.mark.gen_test
-async def test_end_of_file_after_a_megabyte(io_loop, connect):
+async def test_end_of_file_after_a_megabyte(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     data = os.urandom(MIB)
     peer.setblocking(True)
@@ -337,7 +349,7 @@ async def test_end_of_file_after_a_megabyte(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_half_a_close(io_loop, connect):
+async def test_half_a_close(io_loop: VirtualTimeLoop, connect: Any) -> None:
     """A peer that only says that it sends no more has ended the connection, for us."""
     reader, peer = connect()
     peer.shutdown(socket.SHUT_WR)
@@ -347,7 +359,7 @@ async def test_half_a_close(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_reset_after_data(io_loop, connect):
+async def test_a_reset_after_data(io_loop: VirtualTimeLoop, connect: Any) -> None:
     """F16: what came before it is handed over first."""
     reader, peer = connect()
     peer.send(b"last words")
@@ -360,7 +372,7 @@ async def test_a_reset_after_data(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_reset_in_a_later_turn(io_loop, connect):
+async def test_a_reset_in_a_later_turn(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     peer.send(b"words")
     await io_loop.idle()
@@ -370,7 +382,7 @@ async def test_a_reset_in_a_later_turn(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_ended_before_the_start(io_loop, connect):
+async def test_ended_before_the_start(io_loop: VirtualTimeLoop, connect: Any) -> None:
     for end, expected in ((socket.socket.close, type(None)), (reset, ConnectionResetError)):
         reader, peer = connect(start=False)
         peer.send(b"words")
@@ -382,7 +394,7 @@ async def test_ended_before_the_start(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_close(io_loop, connect):
+async def test_close(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     peer.send(b"never heard")
     reader.stream.close()
@@ -395,7 +407,7 @@ async def test_close(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_close_inside_receive(io_loop, connect):
+async def test_close_inside_receive(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     reader.on_chunk = lambda data: reader.stream.close()
     peer.send(b"enough")
@@ -408,7 +420,9 @@ async def test_close_inside_receive(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_close_inside_receive_with_much_more_to_come(io_loop, connect, loop_errors):
+async def test_close_inside_receive_with_much_more_to_come(
+    io_loop: VirtualTimeLoop, connect: Any, loop_errors: Any
+) -> None:
     reader, peer = connect(unix_pair)
     reader.on_chunk = lambda data: reader.stream.close()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * CHUNK)
@@ -419,11 +433,11 @@ async def test_close_inside_receive_with_much_more_to_come(io_loop, connect, loo
 
 
 @pytest.mark.gen_test
-async def test_close_inside_lost(io_loop, connect):
+async def test_close_inside_lost(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     seen = []
 
-    def lost(error):
+    def lost(error: Any) -> None:
         seen.append(error)
         reader.stream.close()
 
@@ -434,7 +448,7 @@ async def test_close_inside_lost(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_send_inside_receive(io_loop, connect):
+async def test_send_inside_receive(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     reader.on_chunk = lambda data: reader.stream.send(bytes(data).upper(), True)
     peer.send(b"hello")
@@ -443,12 +457,14 @@ async def test_send_inside_receive(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_an_exception_inside_receive(io_loop, connect, caplog):
+async def test_an_exception_inside_receive(
+    io_loop: VirtualTimeLoop, connect: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """A fault of the library's own: the conversation is over, whoever owns it hears, and it is logged."""
     reader, peer = connect()
     error = ZeroDivisionError("mine")
 
-    def fail(data):
+    def fail(data: Any) -> None:
         raise error
 
     reader.on_chunk = fail
@@ -461,10 +477,10 @@ async def test_an_exception_inside_receive(io_loop, connect, caplog):
     assert any("mine" in record.getMessage() for record in caplog.records)
 
 
-def test_an_interrupt_inside_receive_goes_through(io_loop, connect):
+def test_an_interrupt_inside_receive_goes_through(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
 
-    def interrupt(data):
+    def interrupt(data: Any) -> None:
         raise KeyboardInterrupt
 
     reader.on_chunk = interrupt
@@ -476,7 +492,7 @@ def test_an_interrupt_inside_receive_goes_through(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_left_on_the_loop(io_loop, connect):
+async def test_nothing_is_left_on_the_loop(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, _ = connect()
     assert len(io_loop.handlers) == 1
     reader.stream.close()
@@ -489,7 +505,7 @@ async def test_nothing_is_left_on_the_loop(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_urgent_bytes_go_out_at_once(io_loop, connect):
+async def test_urgent_bytes_go_out_at_once(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect(unix_pair)
     reader.stream.send(b"now", True)
     assert drain(peer) == b"now"
@@ -498,7 +514,7 @@ async def test_urgent_bytes_go_out_at_once(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_the_others_go_out_together_once_a_turn(io_loop, connect):
+async def test_the_others_go_out_together_once_a_turn(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect(unix_pair)
     sends = Sends(reader.stream)
     for i in range(10):
@@ -516,7 +532,7 @@ async def test_the_others_go_out_together_once_a_turn(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_urgent_bytes_do_not_overtake(io_loop, connect):
+async def test_urgent_bytes_do_not_overtake(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect(unix_pair)
     reader.stream.send(b"one ", False)
     reader.stream.send(b"two ", True)
@@ -526,7 +542,7 @@ async def test_urgent_bytes_do_not_overtake(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_what_is_gathered_when_it_is_closed_is_dropped(io_loop, connect):
+async def test_what_is_gathered_when_it_is_closed_is_dropped(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     reader.stream.send(b"never", False)
     reader.stream.close()
@@ -535,7 +551,7 @@ async def test_what_is_gathered_when_it_is_closed_is_dropped(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_does_not_read(io_loop, connect):
+async def test_a_peer_that_does_not_read(io_loop: VirtualTimeLoop, connect: Any) -> None:
     """R24: bounded; what is refused is not sent, what was accepted is, in order, as soon as the peer reads."""
     reader, peer = connect(max_write=MIB)
     accepted, error = await fill(io_loop, reader.stream)
@@ -558,7 +574,7 @@ async def test_a_peer_that_does_not_read(io_loop, connect):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("urgent", [True, False])
-async def test_the_bound_is_exact(io_loop, connect, urgent):
+async def test_the_bound_is_exact(io_loop: VirtualTimeLoop, connect: Any, urgent: bool) -> None:
     reader, peer = connect(max_write=1000)
     reader.stream.send(b"x" * 600, False)
     reader.stream.send(b"x" * 400, urgent)
@@ -572,7 +588,7 @@ async def test_the_bound_is_exact(io_loop, connect, urgent):
 
 
 @pytest.mark.gen_test
-async def test_a_close_is_immediate_however_much_waits(io_loop, connect):
+async def test_a_close_is_immediate_however_much_waits(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, _ = connect(max_write=64 * MIB)
     reader.stream.send(b"x" * 32 * MIB, True)
     assert reader.stream.backlog > 0
@@ -584,7 +600,7 @@ async def test_a_close_is_immediate_however_much_waits(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_reading_goes_on_while_writing_waits(io_loop, connect):
+async def test_reading_goes_on_while_writing_waits(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect(max_write=64 * MIB)
     reader.stream.send(b"x" * 16 * MIB, True)
     await io_loop.idle()
@@ -594,7 +610,7 @@ async def test_reading_goes_on_while_writing_waits(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_write_to_a_peer_that_has_reset(io_loop, connect):
+async def test_a_write_to_a_peer_that_has_reset(io_loop: VirtualTimeLoop, connect: Any) -> None:
     """What can still be read is read first; then comes the error of the write, or of the reset."""
     reader, peer = connect(start=False)
     peer.send(b"last words")
@@ -611,7 +627,7 @@ async def test_a_write_to_a_peer_that_has_reset(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_write_to_a_peer_that_has_reset_with_much_to_read(io_loop, connect):
+async def test_a_write_to_a_peer_that_has_reset_with_much_to_read(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     await io_loop.idle()
     assert peer.send(os.urandom(3 * CHUNK)) > CHUNK
@@ -626,7 +642,7 @@ async def test_a_write_to_a_peer_that_has_reset_with_much_to_read(io_loop, conne
 
 
 @pytest.mark.gen_test
-async def test_what_there_is_after_a_write_error_is_read_in_turns(io_loop, connect):
+async def test_what_there_is_after_a_write_error_is_read_in_turns(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     await io_loop.idle()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * CHUNK)
@@ -647,7 +663,7 @@ async def test_what_there_is_after_a_write_error_is_read_in_turns(io_loop, conne
 
 
 @pytest.mark.gen_test
-async def test_a_write_to_a_peer_that_has_closed(io_loop, connect):
+async def test_a_write_to_a_peer_that_has_closed(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect(start=False)
     peer.send(b"last words")
     peer.close()
@@ -661,7 +677,7 @@ async def test_a_write_to_a_peer_that_has_closed(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_write_error_while_bytes_wait(io_loop, connect):
+async def test_a_write_error_while_bytes_wait(io_loop: VirtualTimeLoop, connect: Any) -> None:
     """Tornado is writing by itself when the peer resets: no error of its own is logged, and we hear once."""
     reader, peer = connect(max_write=64 * MIB)
     reader.stream.send(b"x" * 16 * MIB, True)
@@ -673,7 +689,7 @@ async def test_a_write_error_while_bytes_wait(io_loop, connect):
 
 
 @pytest.mark.gen_test
-async def test_a_close_before_a_write_error_is_told(io_loop, connect):
+async def test_a_close_before_a_write_error_is_told(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
     reset(peer)
     reader.stream.send(b"x", True)
@@ -685,24 +701,24 @@ async def test_a_close_before_a_write_error_is_told(io_loop, connect):
 # TLS
 
 
-def server_context(name="device.pem"):
+def server_context(name: str = "device.pem") -> Any:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(DATA / name)
     return context
 
 
-def client_context():
+def client_context() -> Any:
     return ssl.create_default_context(cafile=str(DATA / "ca.pem"))
 
 
 class Peer:
     """The other end of TLS: memory BIOs on a socket, so that every step is ours."""
 
-    def __init__(self, io_loop, sock, context):
+    def __init__(self, io_loop: VirtualTimeLoop, sock: Any, context: RequestContext) -> None:
         self.io_loop = io_loop
         self.sock = sock
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)  # type: ignore[attr-defined]
         self.up = False
         self.data = b""
         self.pending = b""
@@ -711,11 +727,11 @@ class Peer:
         self.error = None
         io_loop.add_handler(sock, self.work, IOLoop.READ)
 
-    def work(self, *_):
+    def work(self, *_: Any) -> None:
         try:
             data = self.sock.recv(MIB)
         except OSError as exc:
-            self.error = exc
+            self.error = exc  # type: ignore[assignment]
             data = b""
         if data:
             self.incoming.write(data)
@@ -736,17 +752,17 @@ class Peer:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as exc:
-            self.error = exc
+            self.error = exc  # type: ignore[assignment]
         self.flush()
 
-    def heard(self, data):
+    def heard(self, data: Any) -> None:
         pass
 
-    def send(self, data):
+    def send(self, data: Any) -> None:
         self.tls.write(data)
         self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         self.pending += self.outgoing.read()
         try:
             sent = self.sock.send(self.pending)
@@ -759,14 +775,14 @@ class Peer:
         if self.pending:
             self.io_loop.add_callback(self.flush)
 
-    def say_goodbye(self):
+    def say_goodbye(self) -> None:
         try:
             self.tls.unwrap()
         except ssl.SSLError:
             pass
         self.flush()
 
-    def close(self, how=socket.socket.close):
+    def close(self, how: Any = socket.socket.close) -> None:
         self.io_loop.remove_handler(self.sock)
         how(self.sock)
 
@@ -774,15 +790,15 @@ class Peer:
 class Shaking:
     """A Handshake, and what came of it."""
 
-    def __init__(self, io_loop, sock, context, hostname):
+    def __init__(self, io_loop: VirtualTimeLoop, sock: Any, context: RequestContext, hostname: Any) -> None:
         self.started = False
-        self.calls = []
+        self.calls: list[Any] = []
         self.done = io_loop.asyncio_loop.create_future()
-        self.handshake = Handshake(io_loop, sock, context, hostname, self.answer)
+        self.handshake = Handshake(io_loop, sock, context, hostname, self.answer)  # type: ignore[arg-type]
         self.handshake.start()
         self.started = True
 
-    def answer(self, sock, error):
+    def answer(self, sock: Any, error: Any) -> None:
         assert self.started, "called before start() has returned"
         self.calls.append((sock, error))
         if not self.done.done():
@@ -790,11 +806,13 @@ class Shaking:
 
 
 @pytest.fixture
-def shake(io_loop, sockets):
+def shake(io_loop: VirtualTimeLoop, sockets: Any) -> Iterator[Any]:
     """Makes a handshake, and the peer."""
     peers, shakings = [], []
 
-    def shake(certificate="device.pem", *, context=None, hostname="localhost", peer=Peer):
+    def shake(
+        certificate: str = "device.pem", *, context: Any = None, hostname: str = "localhost", peer: Any = Peer
+    ) -> Any:
         ours, theirs = sockets()
         if peer is not None:
             peers.append(peer(io_loop, theirs, server_context(certificate)))
@@ -813,7 +831,7 @@ def shake(io_loop, sockets):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("hostname", ["localhost", "127.0.0.1", "::1"])
-async def test_handshake(io_loop, shake, hostname):
+async def test_handshake(io_loop: VirtualTimeLoop, shake: Any, hostname: str) -> None:
     shaking, peer = shake(hostname=hostname)
     sock, error = await shaking.done
     assert error is None
@@ -834,7 +852,9 @@ async def test_handshake(io_loop, shake, hostname):
         ("expired.pem", "localhost", "certificate has expired"),
     ],
 )
-async def test_a_certificate_that_is_not_good(io_loop, shake, certificate, hostname, text, caplog):
+async def test_a_certificate_that_is_not_good(
+    io_loop: VirtualTimeLoop, shake: Any, certificate: str, hostname: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     shaking, _ = shake(certificate, hostname=hostname)
     sock, error = await shaking.done
     assert sock is None
@@ -845,7 +865,7 @@ async def test_a_certificate_that_is_not_good(io_loop, shake, certificate, hostn
 
 
 @pytest.mark.gen_test
-async def test_an_authority_that_we_do_not_know(shake):
+async def test_an_authority_that_we_do_not_know(shake: Any) -> None:
     shaking, _ = shake(context=ssl.create_default_context())
     sock, error = await shaking.done
     assert sock is None and isinstance(error, ssl.SSLCertVerificationError)
@@ -853,7 +873,7 @@ async def test_an_authority_that_we_do_not_know(shake):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("hostname", ["foo..bar", "x" * 64, "", "a\x00b"], ids=ascii)
-async def test_a_host_name_that_tls_cannot_express(shake, hostname):
+async def test_a_host_name_that_tls_cannot_express(shake: Any, hostname: str) -> None:
     shaking, _ = shake(hostname=hostname)
     sock, error = await shaking.done
     assert sock is None and isinstance(error, (OSError, ValueError))
@@ -861,7 +881,7 @@ async def test_a_host_name_that_tls_cannot_express(shake, hostname):
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_does_not_speak_tls(io_loop, shake):
+async def test_a_peer_that_does_not_speak_tls(io_loop: VirtualTimeLoop, shake: Any) -> None:
     shaking, peer = shake(peer=None)
     peer.send(b"#version-connect katcp-protocol 5.1-MIB\n")
     sock, error = await shaking.done
@@ -870,7 +890,7 @@ async def test_a_peer_that_does_not_speak_tls(io_loop, shake):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("end", [socket.socket.close, reset])
-async def test_a_peer_that_ends_the_handshake(io_loop, shake, end):
+async def test_a_peer_that_ends_the_handshake(io_loop: VirtualTimeLoop, shake: Any, end: Any) -> None:
     shaking, peer = shake(peer=None)
     await io_loop.idle()
     end(peer)
@@ -879,7 +899,7 @@ async def test_a_peer_that_ends_the_handshake(io_loop, shake, end):
 
 
 @pytest.mark.gen_test
-async def test_a_handshake_that_is_given_up(io_loop, shake):
+async def test_a_handshake_that_is_given_up(io_loop: VirtualTimeLoop, shake: Any) -> None:
     """At any moment: nothing is called, and the socket is closed."""
     for turns in range(8):
         shaking, peer = shake(peer=None)
@@ -895,7 +915,7 @@ async def test_a_handshake_that_is_given_up(io_loop, shake):
 
 
 @pytest.mark.gen_test
-async def test_a_handshake_that_is_done_is_not_closed_again(io_loop, shake):
+async def test_a_handshake_that_is_done_is_not_closed_again(io_loop: VirtualTimeLoop, shake: Any) -> None:
     shaking, peer = shake()
     sock, _ = await shaking.done
     shaking.handshake.close()
@@ -906,11 +926,11 @@ async def test_a_handshake_that_is_done_is_not_closed_again(io_loop, shake):
 
 
 @pytest.fixture
-def encrypted(io_loop, shake):
+def encrypted(io_loop: VirtualTimeLoop, shake: Any) -> Iterator[Any]:
     """Makes a Reader over TLS, and its peer."""
     readers = []
 
-    async def encrypted(**options):
+    async def encrypted(**options: Any) -> Any:
         shaking, peer = shake()
         sock, error = await shaking.done
         assert error is None
@@ -925,7 +945,7 @@ def encrypted(io_loop, shake):
 
 
 @pytest.mark.gen_test
-async def test_tls_both_ways(io_loop, encrypted):
+async def test_tls_both_ways(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     reader, peer = await encrypted()
     reader.stream.send(b"hello", True)
     reader.stream.send(b" and ", False)
@@ -938,7 +958,7 @@ async def test_tls_both_ways(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_what_was_decrypted_already_is_read(io_loop, encrypted):
+async def test_tls_what_was_decrypted_already_is_read(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     """Bytes in the buffer of TLS make no event of the loop."""
     reader, peer = await encrypted()
     reader.stream._chunk = memoryview(bytearray(10))  # so that one record makes many chunks
@@ -948,7 +968,7 @@ async def test_tls_what_was_decrypted_already_is_read(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_close_inside_receive(io_loop, encrypted):
+async def test_tls_close_inside_receive(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     reader, peer = await encrypted()
     reader.stream._chunk = memoryview(bytearray(10))
     reader.on_chunk = lambda data: reader.stream.close()
@@ -959,7 +979,7 @@ async def test_tls_close_inside_receive(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_five_megabytes_echoed(io_loop, encrypted):
+async def test_tls_five_megabytes_echoed(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     reader, peer = await encrypted(max_write=8 * MIB)
     peer.heard = peer.tls.write
     data = os.urandom(5 * MIB)
@@ -975,7 +995,7 @@ async def test_tls_five_megabytes_echoed(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_end_of_file(io_loop, encrypted):
+async def test_tls_end_of_file(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     """With the farewell of TLS or without, as many servers do it: a plain end."""
     for goodbye in (True, False):
         reader, peer = await encrypted()
@@ -989,7 +1009,7 @@ async def test_tls_end_of_file(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_a_reset_after_data(io_loop, encrypted):
+async def test_tls_a_reset_after_data(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     reader, peer = await encrypted()
     peer.send(b"last words")
     peer.close(reset)
@@ -1000,7 +1020,7 @@ async def test_tls_a_reset_after_data(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_garbage_in_the_middle(io_loop, encrypted):
+async def test_tls_garbage_in_the_middle(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     reader, peer = await encrypted()
     peer.send(b"fine")
     await io_loop.idle()
@@ -1012,7 +1032,7 @@ async def test_tls_garbage_in_the_middle(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_a_peer_that_does_not_read(io_loop, encrypted):
+async def test_tls_a_peer_that_does_not_read(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     reader, peer = await encrypted(max_write=MIB)
     io_loop.remove_handler(peer.sock)
     accepted, _ = await fill(io_loop, reader.stream)
@@ -1031,7 +1051,7 @@ async def test_tls_a_peer_that_does_not_read(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_tls_a_write_to_a_peer_that_has_reset(io_loop, encrypted):
+async def test_tls_a_write_to_a_peer_that_has_reset(io_loop: VirtualTimeLoop, encrypted: Any) -> None:
     reader, peer = await encrypted()
     await io_loop.idle()
     peer.send(b"last words")
@@ -1047,7 +1067,7 @@ async def test_tls_a_write_to_a_peer_that_has_reset(io_loop, encrypted):
 
 
 @pytest.mark.gen_test
-async def test_a_client_over_tls(io_loop):
+async def test_a_client_over_tls(io_loop: VirtualTimeLoop) -> None:
     with FakeDevice(ssl_options=server_context()) as device:
         device.script(Behaviour(), Drop(after_version=True), Reset(after_version=True))
         async with Client("127.0.0.1", device.port, ssl_options=client_context()) as client:
@@ -1067,7 +1087,9 @@ async def test_a_client_over_tls(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_a_client_does_not_trust_everybody(io_loop, loop_errors, caplog):
+async def test_a_client_does_not_trust_everybody(
+    io_loop: VirtualTimeLoop, loop_errors: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with FakeDevice(ssl_options=server_context("expired.pem")) as device:
         with pytest.raises(ssl.SSLCertVerificationError):
             await Client.connect("127.0.0.1", device.port, ssl_options=client_context(), auto_reconnect=False)
@@ -1078,7 +1100,7 @@ async def test_a_client_does_not_trust_everybody(io_loop, loop_errors, caplog):
 
 
 @pytest.mark.gen_test
-async def test_a_client_whose_device_does_not_shake_hands(io_loop, device):
+async def test_a_client_whose_device_does_not_shake_hands(io_loop: VirtualTimeLoop, device: FakeDevice) -> None:
     """The handshake of TLS is in handshake_timeout."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

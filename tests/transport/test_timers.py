@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from typing import Callable, Optional
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
 
 import pytest
 from tornado import gen
@@ -168,7 +169,7 @@ class Pipe:
 
 
 @pytest.fixture
-def pipe(it: Fixture):
+def pipe(it: Fixture) -> Iterator[Any]:
     pipe = Pipe(it)
     yield pipe
     pipe.close()
@@ -292,7 +293,7 @@ async def test_cancelled_or_started_anew_during_the_grace(io_loop: VirtualTimeLo
     ):
         it.fired.clear()
         start_beside(it, 5, 60)
-        io_loop.asyncio_loop.call_at(it.timer.due - 2e-9, busy, 0, action)
+        io_loop.asyncio_loop.call_at(it.timer.due - 2e-9, busy, 0, action)  # type: ignore[operator]
         began = io_loop.now
         await gen.sleep(100)
         assert it.fired == [pytest.approx(began + 65 + more) for more in expected]

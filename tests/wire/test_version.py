@@ -117,6 +117,6 @@ def test_it_is_a_value() -> None:
     assert hash(flags) == hash(ProtocolFlags.parse("5.1-BIM"))
     assert pickle.loads(pickle.dumps(flags)) == flags
     major, minor, letters = flags
-    assert (major, minor, letters) == (5, 1, {"M", "I", "B"})
+    assert (major, minor, letters) == (5, 1, {"M", "I", "B"})  # type: ignore[comparison-overlap]
     with pytest.raises(AttributeError):
         flags.major = 4  # type: ignore[misc]
