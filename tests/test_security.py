@@ -13,12 +13,12 @@ import ssl
 import time
 import tracemalloc
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tls_tools import DATA, client_context, server_context
 from tornado import gen
 from tornado.netutil import Resolver
 
@@ -37,7 +37,6 @@ from katcp_tornado.protocol.session import GREETING_LINE, GREETING_TOTAL
 from katcp_tornado.testing import Banner, Behaviour, Disconnect, FakeDevice, Raw, VirtualTimeLoop
 from katcp_tornado.transport.stream import CHUNK
 
-DATA = Path(__file__).parent / "data"
 MB = 1024**2
 GREETING = b"#version-connect katcp-protocol 5.1-MIB\n"
 PROTOCOLS = ["5.1-MIB", "5.0-M", "4"]
@@ -445,16 +444,6 @@ async def test_name_servers_in_the_log(lines: Any) -> None:
 
 
 # TLS: somebody else in place of the device
-
-
-def server_context(name: Any) -> Any:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(DATA / name)
-    return context
-
-
-def client_context() -> Any:
-    return ssl.create_default_context(cafile=str(DATA / "ca.pem"))
 
 
 class Bent(Resolver):

@@ -223,9 +223,12 @@ class Link:
 
     def _out_of_patience(self) -> None:
         """The device has not sent its protocol version; half a v4 greeting is enough after a while."""
-        if self.session is None or not self.session.out_of_patience():
-            timeout = self.options.handshake_timeout
-            self._down(HandshakeTimeout(f"the device has not sent its protocol version within {timeout:g} s"))
+        timeout = self.options.handshake_timeout
+        if self.session is None:
+            self._down(HandshakeTimeout(f"TLS has not been established within {timeout:g} s"))
+        elif not self.session.out_of_patience():
+            text = f"the device has not sent its protocol version within {timeout:g} s"
+            self._down(HandshakeTimeout(f"{text}{self.session.foreign}"))
 
     # What a session, and a watchdog, want of their link
 

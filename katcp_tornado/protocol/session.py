@@ -27,6 +27,7 @@ from ..wire.codec import RawMessage
 from ..wire.message import MAX_MID, Message
 from ..wire.version import V4, ProtocolFlags
 from .counters import Counters
+from .foreign import ForeignLines
 from .greeting import GREETING_NAMES, Greeting, Stage
 from .request_queues import Entry, RequestQueues
 
@@ -112,6 +113,7 @@ class Session:
         "_unsettled",
         "_write",
         "alive",
+        "foreign",
         "parting",
         "protocol",
         "versions",
@@ -151,6 +153,8 @@ class Session:
         # The end of a chunk matters: the version is not decided, or the device has said that it disconnects.
         self._unsettled = True
         self._leaving: Optional[DeviceDisconnected] = None
+        #: The lines that are no KATCP, until the protocol version is known.
+        self.foreign = ForeignLines()
         #: The reason that a C server gives before it ends the connection; None if it has given none.
         self.parting: Optional[str] = None
         #: False once `close` was called; nothing happens after that.
@@ -246,7 +250,10 @@ class Session:
         if self._parser.buffer_size + size > self._line_limit:
             self._receive_by_line(bytes(data))
         elif self._unsettled:
-            self._dispatch_greeting(self._parser.append(data))
+            messages = self._parser.append(data)
+            if self.protocol is None:
+                self.foreign.note(bytes(data), messages)
+            self._dispatch_greeting(messages)
         else:
             self._dispatch(self._parser.append(data))
         if self._unsettled:

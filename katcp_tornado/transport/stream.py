@@ -188,7 +188,8 @@ class Stream(IOStream):
             self._shorten()
         try:
             size = self._recv_into(self._chunk)
-        except BlockingIOError:
+        except BlockingIOError as exc:
+            self.not_yet(exc)
             return None
         except OSError as exc:
             self._lose(exc)
@@ -205,6 +206,9 @@ class Stream(IOStream):
             self._lose(exc if isinstance(exc, Exception) else interrupted)
             raise
         return None
+
+    def not_yet(self, error: BlockingIOError) -> None:
+        """There was nothing to read."""
 
     def _shorten(self) -> None:
         """Let the loop call `read_from_fd` itself from now on.

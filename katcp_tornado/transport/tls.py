@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from tornado.ioloop import IOLoop
 
@@ -14,31 +15,90 @@ from .lookup import as_os_error
 from .stream import Stream
 
 
-class TLSStream(Stream):
-    """A `Stream` over TLS, on a socket whose handshake is done."""
+def certified_name(host: str) -> str:
+    """The name that TLS asks for, and looks for in the certificate.
 
-    __slots__ = ()
+    The zone of an IPv6 address (``fe80::1%eth0``) and the dot at the end of a complete name (``device.example.``) are
+    for connecting only [RFC 6066, section 3; RFC 6125, section 6.4].
+    """
+    return host.partition("%")[0] if ":" in host else host.removesuffix(".")
+
+
+class Crossed(BlockingIOError):
+    """TLS must read before it can write (a renegotiation), or write before it can read (an answer to a key update)."""
+
+
+class TLSStream(Stream):
+    """A `Stream` over TLS, on a socket whose handshake is done.
+
+    Where TLS waits for the opposite of what was asked of it, the socket may be ready all the time for what TLS cannot
+    do: the loop does not watch for that until the opposite has happened, and is not kept busy for nothing.
+    """
+
+    __slots__ = ("_reads_first", "_selector", "_writes_first")
 
     socket: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket, *args: Any) -> None:
         super().__init__(sock, *args)
-        self._recv_into = partial(_unless_blocking, self._recv_into)
-        self._send = partial(_unless_blocking, self._send)
+        self._recv_into = partial(_unless_blocking, self._recv_into, ssl.SSLWantWriteError)
+        self._send = partial(_unless_blocking, self._send, ssl.SSLWantReadError)
+        self._selector: asyncio.AbstractEventLoop = self.io_loop.selector_loop  # type: ignore[attr-defined]
+        self._reads_first = self._writes_first = False
 
     def read_from_fd(self, buf: Any = None) -> Optional[int]:
         """Override: as `Stream`, and also what TLS has decrypted already, of which the loop knows nothing."""
         super().read_from_fd(buf)
         while not self.closed() and self.socket.pending():
             super().read_from_fd()
+        if self._reads_first and not self.closed():
+            self._reads_first = False
+            if self.writing():
+                self._watch_writing()
         return None
 
+    def write_to_fd(self, data: Union[bytes, memoryview]) -> int:
+        """Override: see the class."""
+        try:
+            return super().write_to_fd(data)
+        except Crossed:
+            if not self._writes_first:
+                self._reads_first = True
+                self._selector.remove_writer(self.fileno())
+            raise
 
-def _unless_blocking(call: Callable[[Any], int], data: Any) -> int:
+    def not_yet(self, error: BlockingIOError) -> None:
+        """Override: see the class."""
+        if isinstance(error, Crossed):
+            self._writes_first = True
+            self._selector.remove_reader(self.fileno())
+            self._watch_writing()
+
+    def writing(self) -> bool:
+        """Override: also for what TLS has to write before it can read."""
+        return self._writes_first or super().writing()
+
+    def _handle_write(self) -> None:
+        """Override: what TLS has to write first can be written, perhaps."""
+        if self._writes_first:
+            self._writes_first = False
+            self._selector.add_reader(self.fileno(), self.read_from_fd)
+            self.read_from_fd()
+        if not self.closed():
+            super()._handle_write()
+
+    def _watch_writing(self) -> None:
+        """Watch for writing again, which IOLoop takes for done."""
+        watch = IOLoop.READ | IOLoop.ERROR
+        self.io_loop.update_handler(self.socket, watch)
+        self.io_loop.update_handler(self.socket, watch | IOLoop.WRITE)
+
+
+def _unless_blocking(call: Callable[[Any], int], crossed: type[ssl.SSLError], data: Any) -> int:
     try:
         return call(data)
-    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        raise BlockingIOError from None
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as exc:
+        raise (Crossed if isinstance(exc, crossed) else BlockingIOError) from None
 
 
 class Handshake:
@@ -61,7 +121,7 @@ class Handshake:
         self._io_loop = io_loop
         self._sock: socket.socket = sock
         self._context = context
-        self._hostname = hostname
+        self._hostname = certified_name(hostname)
         self._done: Optional[Callable[[Optional[ssl.SSLSocket], Optional[BaseException]], None]] = done
 
     def start(self) -> None:

@@ -75,5 +75,10 @@ FAULTS: dict[str, Row] = {
     "F44": Row("KeyboardInterrupt out of any callback", "passes after the step is complete", (VIRTUAL,)),
     "F45": Row("fork with a client", "the child is told at once; the parent hears all", (REAL, PROCESS)),
     "F46": Row("close, request, raise from a logging handler", "as from a listener", (VIRTUAL,)),
+    "F47": Row(
+        "TLS: renegotiation, key updates, a silent peer, one that does not read",
+        "the loop is not kept busy; deadlines as without TLS",
+        (VIRTUAL,),
+    ),
     "F48": Row("16 MB of non-ASCII in one line", "no turn over 100 ms; errors and log lines of 1 KiB", (VIRTUAL,)),
 }

@@ -184,14 +184,20 @@ async def test_f11_unknown_flags(device: FakeDevice, witnessed: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "banner",
+    ("banner", "tells"),
     [
-        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request",
-        b"SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13\r\n",
-        b"220 mail.example ESMTP\r\n",
-        bytes(10000),
-        b"\0\n" * 5000,
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        (
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request",
+            "; 3 lines are no KATCP, the first is 'HTTP/1.1 400 Bad Request'",
+        ),
+        (
+            b"SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13\r\n",
+            "; 1 line is no KATCP, the first is 'SSH-2.0-OpenSSH_9.6p1 Ubuntu-3ubuntu13'",
+        ),
+        (b"220 mail.example ESMTP\r\n", "; 1 line is no KATCP, the first is '220 mail.example ESMTP'"),
+        (bytes(10000), " 10 s"),
+        (b"\0\n" * 5000, "; 5000 lines are no KATCP, the first is '\\x00'"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", " 10 s"),
     ],
     ids=["http", "ssh", "smtp", "nulls", "null lines", "tls"],
 )
@@ -201,12 +207,14 @@ async def test_f12_another_protocol(
     device: FakeDevice,
     witnessed: Any,
     record_property: Callable[[str, object], None],
-    banner: Any,
+    banner: bytes,
+    tells: str,
 ) -> None:
     device.behaviour = Raw(banner)
     witness = witnessed(device.host, device.port)
     await gen.sleep(10.5)
     assert [type(exc) for exc in witness.failures] == [HandshakeTimeout]
+    assert str(witness.failures[0]).endswith(tells)
     record_property("detected_after", witness.times[0])
     device.behaviour = Behaviour()
     await witness.client.wait_connected()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import gc
 import os
-import ssl
 import warnings
 from functools import partial
-from pathlib import Path
 from typing import Callable
 
 import pytest
 from blocking_tools import in_child, serving
+from tls_tools import client_context, server_context
 from tornado.ioloop import IOLoop
 
 from katcp_tornado import Client, State
 from katcp_tornado.testing import FakeDevice, Silent
 
 pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"), pytest.mark.real_time]
-
-DATA = Path(__file__).parent.parent / "data"
 
 
 def nothing(clients: list[Client]) -> None:
@@ -56,9 +53,7 @@ async def still_hears(client: Client, device: FakeDevice) -> None:
 def test_the_child_does_not_disturb_the_parent(io_loop: IOLoop, act: Callable[[list[Client]], None], tls: bool) -> None:
     server = client_side = None
     if tls:
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        server.load_cert_chain(str(DATA / "device.pem"))
-        client_side = ssl.create_default_context(cafile=str(DATA / "ca.pem"))
+        server, client_side = server_context(), client_context()
     with FakeDevice(ssl_options=server) as device:
         device.on_request("watchdog", Silent())
         clients = [Client("127.0.0.1", device.port, ssl_options=client_side)]

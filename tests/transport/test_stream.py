@@ -10,20 +10,19 @@ import ssl
 import struct
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tls_tools import Peer, client_context, server_context
 from tornado import gen
 from tornado.ioloop import IOLoop
 
 from katcp_tornado import Client, FailReply, WriteBufferFull
 from katcp_tornado.protocol.counters import Counters
-from katcp_tornado.testing import Behaviour, Drop, FakeDevice, RequestContext, Reset, VirtualTimeLoop
+from katcp_tornado.testing import Behaviour, Drop, FakeDevice, Reset, VirtualTimeLoop
 from katcp_tornado.transport.stream import CHUNK, Stream
 from katcp_tornado.transport.tls import Handshake, TLSStream
 
-DATA = Path(__file__).parents[1] / "data"
 MIB = 1024**2
 RST = struct.pack("ii", 1, 0)
 
@@ -701,100 +700,14 @@ async def test_a_close_before_a_write_error_is_told(io_loop: VirtualTimeLoop, co
 # TLS
 
 
-def server_context(name: str = "device.pem") -> Any:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(DATA / name)
-    return context
-
-
-def client_context() -> Any:
-    return ssl.create_default_context(cafile=str(DATA / "ca.pem"))
-
-
-class Peer:
-    """The other end of TLS: memory BIOs on a socket, so that every step is ours."""
-
-    def __init__(self, io_loop: VirtualTimeLoop, sock: Any, context: RequestContext) -> None:
-        self.io_loop = io_loop
-        self.sock = sock
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)  # type: ignore[attr-defined]
-        self.up = False
-        self.data = b""
-        self.pending = b""
-        self.ended = False
-        self.reading = True
-        self.error = None
-        io_loop.add_handler(sock, self.work, IOLoop.READ)
-
-    def work(self, *_: Any) -> None:
-        try:
-            data = self.sock.recv(MIB)
-        except OSError as exc:
-            self.error = exc  # type: ignore[assignment]
-            data = b""
-        if data:
-            self.incoming.write(data)
-        else:
-            self.ended = True
-            self.close()
-            return
-        try:
-            if not self.up:
-                self.tls.do_handshake()
-                self.up = True
-            while True:
-                data = self.tls.read(MIB)
-                if not data:
-                    break
-                self.data += data
-                self.heard(data)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as exc:
-            self.error = exc  # type: ignore[assignment]
-        self.flush()
-
-    def heard(self, data: Any) -> None:
-        pass
-
-    def send(self, data: Any) -> None:
-        self.tls.write(data)
-        self.flush()
-
-    def flush(self) -> None:
-        self.pending += self.outgoing.read()
-        try:
-            sent = self.sock.send(self.pending)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.pending = b""
-            return
-        self.pending = self.pending[sent:]
-        if self.pending:
-            self.io_loop.add_callback(self.flush)
-
-    def say_goodbye(self) -> None:
-        try:
-            self.tls.unwrap()
-        except ssl.SSLError:
-            pass
-        self.flush()
-
-    def close(self, how: Any = socket.socket.close) -> None:
-        self.io_loop.remove_handler(self.sock)
-        how(self.sock)
-
-
 class Shaking:
     """A Handshake, and what came of it."""
 
-    def __init__(self, io_loop: VirtualTimeLoop, sock: Any, context: RequestContext, hostname: Any) -> None:
+    def __init__(self, io_loop: VirtualTimeLoop, sock: Any, context: ssl.SSLContext, hostname: str) -> None:
         self.started = False
         self.calls: list[Any] = []
         self.done = io_loop.asyncio_loop.create_future()
-        self.handshake = Handshake(io_loop, sock, context, hostname, self.answer)  # type: ignore[arg-type]
+        self.handshake = Handshake(io_loop, sock, context, hostname, self.answer)
         self.handshake.start()
         self.started = True
 
@@ -830,7 +743,7 @@ def shake(io_loop: VirtualTimeLoop, sockets: Any) -> Iterator[Any]:
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("hostname", ["localhost", "127.0.0.1", "::1"])
+@pytest.mark.parametrize("hostname", ["localhost", "127.0.0.1", "::1", "localhost.", "::1%lo"])
 async def test_handshake(io_loop: VirtualTimeLoop, shake: Any, hostname: str) -> None:
     shaking, peer = shake(hostname=hostname)
     sock, error = await shaking.done
@@ -1111,4 +1024,5 @@ async def test_a_client_whose_device_does_not_shake_hands(io_loop: VirtualTimeLo
                 "127.0.0.1", port, ssl_options=client_context(), auto_reconnect=False, handshake_timeout=7
             )
     assert type(caught.value).__name__ == "HandshakeTimeout"
+    assert str(caught.value) == "TLS has not been established within 7 s"
     assert io_loop.now == 7
