@@ -14,7 +14,9 @@ from tornado import gen
 from katcp_tornado import (
     Backoff,
     Client,
+    ClientGroup,
     ConnectionLost,
+    Device,
     DeviceDisconnected,
     FailReply,
     InvalidReply,
@@ -23,6 +25,7 @@ from katcp_tornado import (
     NotConnected,
     ProtocolFlags,
     Reading,
+    Reply,
     RequestTimeout,
     SensorInfo,
     SensorStatus,
@@ -33,9 +36,10 @@ from katcp_tornado import (
     Timestamp,
     WaitTimeout,
     WriteBufferFull,
+    blocking,
 )
 from katcp_tornado.blocking import BlockingClient
-from katcp_tornado.testing import Delay, FakeDevice, RequestContext, Silent, VirtualTimeLoop
+from katcp_tornado.testing import Delay, Fail, FakeDevice, RequestContext, Silent, VirtualTimeLoop
 
 HOWTO = Path(__file__).parent.parent / "docs" / "howto"
 QUICK = Backoff(first=0.2, maximum=1.0)
@@ -260,6 +264,158 @@ async def test_katcp_wait(device: FakeDevice, client: Client, io_loop: VirtualTi
     assert (await future).value == "observe"
     with pytest.raises(WaitTimeout):
         await watcher.wait("temperature", lambda reading: reading.value > 30, timeout=5)
+
+
+# katcp 0.9: tests
+
+
+# katcp 0.9: resources
+
+
+@pytest.fixture
+def one(device: FakeDevice) -> Iterator[Device]:
+    @device.request("set-rate")
+    def set_rate(context: RequestContext, message: Message) -> list[bytes]:
+        if message.arguments == [b"0"]:
+            raise Fail("too slow")
+        return message.arguments
+
+    one = Device(device.host, device.port, name="m000", backoff=QUICK)
+    yield one
+    one.close()
+
+
+@row(
+    "katcp",
+    '``KATCPClientResource(dict(name="m000", address=(host, port), controlled=True))``, ``start()``',
+)
+async def test_katcp_resource(one: Device, client: Client) -> None:
+    await one.client.wait_connected(timeout=5)
+    other = Device(client=client)
+    await other.synced(timeout=5)
+    assert one.name == "m000" and other.client is client
+    other.close()
+    assert client.is_connected
+
+
+@row("katcp", "``yield resource.until_synced(t)``")
+async def test_katcp_until_synced(device: FakeDevice, one: Device) -> None:
+    device.on_request("sensor-list", Delay(3.0))
+    with pytest.raises(WaitTimeout):
+        await one.synced(timeout=1)
+    assert one.client.is_connected
+    await one.synced(timeout=5)
+    assert one.state is SyncState.SYNCED
+
+
+@row("katcp", "``reply = yield resource.req.set_rate(3)``, ``reply.succeeded``")
+async def test_katcp_req(one: Device) -> None:
+    await one.synced(timeout=5)
+    reply, informs = await one.req.set_rate(3)
+    assert (reply, informs) == ([b"3"], [])
+    with pytest.raises(FailReply, match="too slow"):
+        await one.req.set_rate(0)
+
+
+@row("katcp", "``yield resource.sensor.temperature.get_value()``")
+async def test_katcp_get_value(one: Device) -> None:
+    await one.synced(timeout=5)
+    assert (await one.sensor.temperature.get()).value == 21.5
+
+
+@row("katcp", "``resource.sensor.temperature.value``, ``.status``, ``.reading``")
+async def test_katcp_sensor_value(device: FakeDevice, one: Device) -> None:
+    await one.synced(timeout=5)
+    sensor = one.sensor.temperature
+
+    def shown() -> list[Any]:
+        return [sensor.value, sensor.status, sensor.reading]
+
+    assert shown() == [None, None, None]
+    reading = await sensor.get()
+    assert shown() == [21.5, SensorStatus.NOMINAL, reading]
+    device.drop_all()
+    await one.client.wait_disconnected()
+    assert shown()[:2] == [None, SensorStatus.UNREACHABLE]
+
+
+@row("katcp", '``sensor.set_strategy("period 0.5")``, ``sensor.register_listener(cb)``')
+async def test_katcp_set_strategy(device: FakeDevice, one: Device) -> None:
+    await one.synced(timeout=5)
+    heard: list[Any] = []
+    one.sensor.temperature.subscribe(lambda reading: heard.append(reading.value), strategy="period", params=[0.5])
+    await gen.sleep(2.2)
+    assert heard == [21.5] * 5
+    device.drop_all()
+    await one.client.wait_disconnected()
+    await one.synced(timeout=5)
+    await gen.sleep(0.1)
+    assert device.connections[0].samplers["temperature"].strategy == "period"
+
+
+@row("katcp", '``resource.set_sampling_strategies("^temp", "event")``, a listener of each sensor')
+async def test_katcp_set_sampling_strategies(device: FakeDevice, one: Device) -> None:
+    heard: list[Any] = []
+    subscription = one.subscribe("/^temp/", lambda reading: heard.append(reading.name), strategy="event")
+    await subscription.synced(timeout=5)
+    device.add_sensor("temp.2", "float", 3.0, notify=True)
+    await gen.sleep(1)
+    assert heard == ["temperature", "temp.2"]
+
+
+@row("katcp", '``yield resource.wait("mode", "observe", timeout=5)``')
+async def test_katcp_resource_wait(device: FakeDevice, one: Device, io_loop: VirtualTimeLoop) -> None:
+    await one.synced(timeout=5)
+    io_loop.call_later(3.0, device.set_sensor, "mode", "observe")
+    assert (await one.sensor.mode.wait("observe", timeout=5)).value == "observe"
+    with pytest.raises(WaitTimeout):
+        await one.sensor.mode.wait("standby", timeout=5)
+
+
+@row("katcp", '``ClientGroup("array", [a, b])``, ``yield group.req.set_rate(3)``')
+async def test_katcp_group(device: FakeDevice, one: Device, client: Client) -> None:
+    await one.synced(timeout=5)
+    group = ClientGroup({"a": one, "b": client})
+    await group.wait_connected(timeout=5)
+    reply = await group.req.set_rate(3)
+    assert reply and reply["b"] == Reply([b"3"], [])
+    assert not await group.req.set_rate(0)
+
+
+@row("katcp", '``yield group.wait("mode", "observe", timeout=5, quorum=0.5, max_grace_period=1)``')
+async def test_katcp_group_wait(device: FakeDevice, one: Device, client: Client, io_loop: VirtualTimeLoop) -> None:
+    await one.synced(timeout=5)
+    other = Device(client=client)
+    group = ClientGroup({"a": one, "b": other})
+    io_loop.call_later(3.0, device.set_sensor, "mode", "observe")
+    reply = await group.wait("mode", "observe", timeout=5, quorum=0.5, grace=1)
+    assert reply and reply.check().replies["a"].value == "observe"
+    other.close()
+
+
+@row("katcp", "``ThreadSafeKATCPClientResourceWrapper(resource, ioloop_wrapper)``")
+async def test_katcp_thread_safe(device: FakeDevice, one: Device, io_loop: VirtualTimeLoop) -> None:
+    def work() -> list[Any]:
+        wrapped = blocking.wrap(one)
+        wrapped.synced(timeout=5)
+        found = [wrapped.req.set_rate(3).arguments, wrapped.sensor.temperature.get().value]
+        with blocking.BlockingDevice(device.host, device.port) as other:
+            other.synced(timeout=5)
+            return [*found, other.req.set_rate(4).arguments]
+
+    assert await io_loop.run_in_executor(None, work) == [[b"3"], 21.5, [b"4"]]
+
+
+@row("katcp", "``IOLoopThreadWrapper(ioloop)``, ``call_in_ioloop(fn, args, kwargs)``")
+async def test_katcp_call_in_ioloop(client: Client, io_loop: VirtualTimeLoop) -> None:
+    await client.wait_connected(timeout=5)
+
+    def work() -> list[Any]:
+        wrapped = blocking.wrap(client)
+        pending = wrapped.submit(client.request, "name", "2", timeout=5)
+        return [wrapped.call(client.request, "name", "1", timeout=5).arguments, pending.result().arguments]
+
+    assert await io_loop.run_in_executor(None, work) == [[b"1"], [b"2"]]
 
 
 # katcp 0.9: tests
@@ -527,6 +683,15 @@ async def test_aiokatcp_enum_types(client: Client) -> None:
     reading = watcher.sensors["mode"].reading
     assert subscription.readings["mode"].value is Mode.STANDBY
     assert reading is not None and reading.value == "standby"
+
+
+@pytest.mark.gen_test
+async def test_a_watcher_that_was_removed_is_empty(client: Client) -> None:
+    watcher = SensorWatcher(client)
+    client.add_sensor_watcher(watcher)
+    await watcher.synced(timeout=5)
+    client.remove_sensor_watcher(watcher)
+    assert watcher.sensors == {} and watcher.state is SyncState.DISCONNECTED
 
 
 # All rows
