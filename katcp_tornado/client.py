@@ -214,7 +214,7 @@ class Client(SensorMethods):
                 except Exception as exc:
                     waiter.fail(exc)
 
-        callbacks.add_inform(name, heard)
+        callbacks.add_waiting(name, heard)
         waiter.add_done_callback(lambda _: callbacks.remove_inform(name, heard))
         return waiter
 
@@ -337,8 +337,9 @@ class Client(SensorMethods):
     def add_connected_callback(self, callback: Callable[[], Any]) -> None:
         """Call *callback*, without arguments, each time the client has become connected.
 
-        All callbacks run on the client's loop, in the order of their registration, in the step that moves the state.
-        One that raises is logged; one that returns an awaitable is run as a task.
+        All callbacks run on the client's loop, in the order of their registration, in the step that moves the state,
+        and each in the context (of `contextvars`) of its registration, as those of asyncio do. One that raises is
+        logged; one that returns an awaitable is run as a task, in that context, too.
         """
         self._link.callbacks.add("connected", callback)
 

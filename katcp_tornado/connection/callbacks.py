@@ -1,6 +1,7 @@
 """Callback registry: registers, removes and calls the user's callbacks.
 
-The callbacks of a kind stand in a tuple that is replaced on change, so whoever walks through one has a snapshot.
+The callbacks of a kind stand in a `Registry`, of which a snapshot is called, each in a copy of
+the context of its registration.
 A callback that raises is logged, and changes nothing for anybody else. `KeyboardInterrupt` and `SystemExit` are not
 ours to hold back: they go through, after the state is consistent, and what is still to be told is told later.
 """
@@ -8,23 +9,23 @@ ours to hold back: they go through, after the state is consistent, and what is s
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable
 
 from ..wire.codec import RawMessage
-from ..wire.message import encode_name
+from ..wire.message import Message, encode_name
 from ..wire.version import MAJORS
 from .log import write
+from .registry import Callback, InContext, Registry
 from .restorers import InformHandler
 from .typed_callbacks import Misfit, adapt
 
 if TYPE_CHECKING:
     from .events import Event
-
-
-Callback = Callable[..., Any]
 
 
 class Callbacks:
@@ -40,9 +41,9 @@ class Callbacks:
     ) -> None:
         self._loop = loop
         self._misfit = misfit
-        self._kinds: dict[str, tuple[Callback, ...]] = {}
+        self._kinds: dict[str, Registry[InContext]] = {}
         self._handlers: dict[bytes, tuple[InformHandler, ...]] = {}
-        self._informs: dict[bytes, list[tuple[Callback, dict[int, Callable[[RawMessage], None]]]]] = {}
+        self._informs: dict[bytes, Registry[dict[int, Callable[[RawMessage], None]]]] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
         #: For each major version, from the name of an inform to functions that take the raw message.
         self.informs: dict[int, dict[bytes, tuple[Callable[[RawMessage], None], ...]]] = {m: {} for m in MAJORS}
@@ -50,28 +51,36 @@ class Callbacks:
     def add(self, kind: str, callback: Callback) -> None:
         """Tell *callback* of every event of *kind*: "state", or one of those of `.Event`."""
         _check(callback)
-        self._kinds[kind] = (*self._kinds.get(kind, ()), callback)
+        self._kinds.setdefault(kind, Registry()).add(callback, InContext(callback))
 
     def remove(self, kind: str, callback: Callback) -> None:
         """Undo one `add`. Raises `ValueError` if there was none."""
-        callbacks = list(self._kinds.get(kind, ()))
-        del callbacks[_index(callbacks, callback, f"{kind} callback")]
-        self._kinds[kind] = tuple(callbacks)
+        self._kinds.get(kind, Registry()).remove(callback, f"{kind} callback")
 
     def add_inform(self, name: str, callback: Callback) -> None:
         """Call *callback*, as it is annotated, with every asynchronous inform of this name."""
         _check(callback)
+        self._add_inform(name, callback, {major: adapt(callback, major) for major in MAJORS})
+
+    def add_waiting(self, name: str, heard: Callable[[Message], None]) -> None:
+        """As `add_inform`, for one of the library's own that takes the message."""
+
+        def take(raw: RawMessage) -> None:
+            heard(Message.wrap(raw))
+
+        self._add_inform(name, heard, dict.fromkeys(MAJORS, take))
+
+    def _add_inform(self, name: str, callback: Callback, adapted: dict[int, Callable[[RawMessage], Any]]) -> None:
         key = encode_name(name)
-        adapted = {major: self._guard(adapt(callback, major), callback, name) for major in MAJORS}
-        self._informs.setdefault(key, []).append((callback, adapted))
+        registered = InContext(callback)
+        guarded = {major: self._guard(function, registered, name) for major, function in adapted.items()}
+        self._informs.setdefault(key, Registry()).add(callback, guarded)
         self._change_inform(key)
 
     def remove_inform(self, name: str, callback: Callback) -> None:
         """Undo one `add_inform`. Raises `ValueError` if there was none."""
         key = encode_name(name)
-        entries = self._informs.get(key, [])
-        index = _index([known for known, _ in entries], callback, f"callback of #{name}")
-        del entries[index]
+        self._informs.get(key, Registry()).remove(callback, f"callback of #{name}")
         self._change_inform(key)
 
     def add_inform_handler(self, name: str, handler: InformHandler) -> None:
@@ -81,38 +90,57 @@ class Callbacks:
         self._change_inform(key)
 
     def _change_inform(self, key: bytes) -> None:
-        handlers, entries = self._handlers.get(key, ()), self._informs.get(key, ())
-        for major, functions in self.informs.items():
-            functions[key] = (*handlers, *(adapted[major] for _, adapted in entries))
-            if not functions[key]:
-                del functions[key]
-        if not entries:
+        """The functions are gathered when the next inform comes: so 10,000 changes cost as little as one."""
+        if not self._informs.get(key):
             self._informs.pop(key, None)
+        for major, functions in self.informs.items():
+            if key in self._informs or key in self._handlers:
+                functions[key] = (partial(self._gather, major, key),)
+            else:
+                functions.pop(key, None)
+
+    def _gather(self, major: int, key: bytes, raw: RawMessage) -> None:
+        """Stands for the callbacks of an inform until it comes: gathers them, and calls them."""
+        registered = self._informs[key].values if key in self._informs else ()
+        functions = (*self._handlers.get(key, ()), *(adapted[major] for adapted in registered))
+        self.informs[major][key] = functions
+        for function in functions:
+            function(raw)
 
     def calls(self, event: Event) -> list[tuple[Callback, tuple[Any, ...]]]:
         """The callbacks of *event* that are registered now, with their arguments; the state callbacks come first."""
         if not self._kinds:
             return []
         state: list[tuple[Callback, tuple[Any, ...]]]
-        state = [(callback, (event.old, event.new)) for callback in self._kinds.get("state", ())]
-        return state + [(callback, event.args) for callback in self._kinds.get(event.kind or "", ())]
+        state = [(callback, (event.old, event.new)) for callback in self._registered("state")]
+        return state + [(callback, event.args) for callback in self._registered(event.kind or "")]
+
+    def _registered(self, kind: str) -> tuple[InContext, ...]:
+        return self._kinds[kind].values if kind in self._kinds else ()
 
     def call(self, callback: Callback, *args: Any) -> None:
         """Call a user's function; what it raises is logged, and an awaitable that it returns is run as a task."""
         try:
-            result = callback(*args)
+            if callback.__class__ is InContext:  # without a call in Python
+                result = callback.context.copy().run(callback.callback, *args)
+            else:
+                result = callback(*args)
         except BaseException as exc:
             self._raised(exc, "Exception in callback %r", callback)
         else:
             if result is not None and inspect.isawaitable(result):
                 self._run(result, callback)
 
-    def _guard(self, adapted: Callable[[RawMessage], Any], callback: Callback, name: str) -> Callable[..., None]:
+    def _guard(
+        self, adapted: Callable[[RawMessage], Any], callback: InContext, name: str
+    ) -> Callable[[RawMessage], None]:
+        copy = callback.context.copy
+
         def guarded(raw: RawMessage) -> None:
             try:
-                result = adapted(raw)
+                result = copy().run(adapted, raw)
             except Misfit as exc:
-                self._misfit(raw, callback, exc)
+                self._misfit(raw, callback.callback, exc)
             except BaseException as exc:
                 self._raised(exc, "Exception in callback %r of #%s", callback, name)
             else:
@@ -134,7 +162,8 @@ class Callbacks:
                 awaitable.close()
             return
         try:
-            task = asyncio.ensure_future(awaitable, loop=self._loop)
+            context = callback.context.copy() if isinstance(callback, InContext) else contextvars.copy_context()
+            task = context.run(partial(asyncio.ensure_future, awaitable, loop=self._loop))
         except Exception as exc:  # a Future of another loop
             write(logging.ERROR, "Exception in callback %r", callback, error=exc)
             return
@@ -165,11 +194,3 @@ def _raise(error: BaseException) -> None:
 def _check(callback: Callback) -> None:
     if not callable(callback):
         raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-
-
-def _index(callbacks: list[Callback], callback: Callback, what: str) -> int:
-    """Where *callback* stands first. Raises `ValueError` if it does not."""
-    try:
-        return callbacks.index(callback)
-    except ValueError:
-        raise ValueError(f"{callback!r} is no {what}") from None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import socket
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ class Link:
     __slots__ = (
         "__weakref__",
         "_attempt_began",
+        "_context",
         "_dial",
         "_failures",
         "_generation",
@@ -120,6 +122,7 @@ class Link:
         self._patience = Timer(self.loop, self._out_of_patience, self.bytes_in)
         self._sleep: Optional[object] = None
         self._sleep_until = 0.0
+        self._context = contextvars.copy_context()
         self._left = False
         forks.watch(self)
         io_loop.add_callback(self._begin, self._generation)
@@ -354,7 +357,9 @@ class Link:
 
     def _sleep_for(self, delay: float) -> None:
         self._sleep_until = self.loop.time() + delay
-        self._sleep = self.io_loop.call_later(delay, self._wake_up, self._generation)
+        # An attempt, and the connection that comes of it, run in the context in which the client was made: not in that
+        # of the request that found the old one broken, nor of who called `retry_now`.
+        self._sleep = self._context.run(self.io_loop.call_later, delay, self._wake_up, self._generation)
 
     def _wake_up(self, generation: int) -> None:
         if generation != self._generation:
@@ -375,7 +380,7 @@ class Link:
         if delay > 0:
             self._sleep_for(delay)
         else:
-            self._wake_up(self._generation)
+            self._context.copy().run(self._wake_up, self._generation)
 
     # State and listeners
 

@@ -15,6 +15,7 @@ from ..transport.timers import clock
 from ..wire.message import Message, encode_name
 from ..wire.values import encode
 from .options import seconds
+from .registry import InContext
 from .requests import Request
 from .states import State
 
@@ -67,8 +68,10 @@ class PendingRequests:
                 timeout = self.timeouts.get(wire_name, timeout)
         elif timeout is not None:
             timeout = seconds("timeout", timeout, zero=True)
-        if on_inform is not None and not callable(on_inform):
-            raise TypeError(f"on_inform must be callable or None, not {type(on_inform).__name__}")
+        if on_inform is not None:
+            if not callable(on_inform):
+                raise TypeError(f"on_inform must be callable or None, not {type(on_inform).__name__}")
+            on_inform = InContext(on_inform)
         session = link.session
         arguments = self._encode(args) if args else []
         request = Request.make(link.loop, self, timeout, wire_name, args, on_inform, raw, self._clock())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from ..client import Client
 from ..connection.pending import DEFAULT
+from ..connection.registry import InContext, Registry
 from ..errors import ClientClosed, FailReply, InvalidReply, refuse_copy
 from ..sensors.watcher import SyncState
 from .names import Names
@@ -61,7 +62,7 @@ class Device:
         self._client = client
         self._name = name if name is not None else client._link.address
         self._closed = False
-        self._callbacks: dict[str, tuple[NamesCallback, ...]] = {"requests": (), "sensors": ()}
+        self._callbacks: dict[str, Registry[InContext]] = {"requests": Registry(), "sensors": Registry()}
         self._waiters: dict[Any, None] = {}
         self._closing: list[Any] = []  # those that wait for `close`, where the client is not its own
         self._requests = RequestList(client, self._teller("requests"), self._wake)
@@ -167,18 +168,14 @@ class Device:
     def _add(self, kind: str, callback: NamesCallback) -> None:
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-        self._callbacks[kind] = (*self._callbacks[kind], callback)
+        self._callbacks[kind].add(callback, InContext(callback))
 
     def _remove(self, kind: str, callback: NamesCallback) -> None:
-        callbacks = list(self._callbacks[kind])
-        if callback not in callbacks:
-            raise ValueError(f"{callback!r} is no {kind} callback")
-        callbacks.remove(callback)
-        self._callbacks[kind] = tuple(callbacks)
+        self._callbacks[kind].remove(callback, f"{kind} callback")
 
     def _teller(self, kind: str) -> Callable[[list[str], list[str]], None]:
         def tell(added: list[str], removed: list[str]) -> None:
-            for callback in self._callbacks[kind]:
+            for callback in self._callbacks[kind].values:
                 self._client._link.callbacks.call(callback, list(added), list(removed))
 
         return tell

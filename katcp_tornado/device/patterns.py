@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from ..connection.registry import InContext
 from ..errors import quoted
 from ..sensors.types import Reading
 from ..sensors.watcher import SensorWatcher
@@ -29,7 +30,7 @@ class PatternWatcher(SensorWatcher):
         decoder(bytes if self._type is None else self._type)  # raises TypeError
         super().__init__(sensors.client, filter=lambda info: pattern.search(info.name), **how)
         self._owner = sensors
-        self._callback = callback
+        self._callback = None if callback is None else InContext(callback)
 
     def sensor_updated(self, name: str, reading: Reading) -> None:
         self._owner.take(reading)

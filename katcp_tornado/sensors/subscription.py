@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from ..connection.registry import InContext
 from ..connection.waiters import Waiter
 from ..errors import FailReply, InvalidReply, own_copy
 from .strategies import Strategy
@@ -34,7 +35,7 @@ class Subscription:
         type: Any,
     ) -> None:
         self._sampling = sampling
-        self._callback = callback
+        self._callback = None if callback is None else InContext(callback)
         self._type = type
         self._readings: dict[str, Reading] = {}
         self._waiters: dict[Waiter[Any], None] = {}
