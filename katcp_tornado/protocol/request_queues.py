@@ -34,8 +34,7 @@ class Entry(Protocol):
     on_inform: Optional[Callable[[Message], Any]]
     informs: list[Message]
 
-    @property
-    def done(self) -> Callable[[], bool]:
+    def done(self) -> bool:
         """True if the owner waits no longer."""
 
     def watch(self) -> None:

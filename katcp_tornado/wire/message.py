@@ -44,6 +44,7 @@ def excerpt(raw: RawMessage) -> str:
     return shorten(printable(beginning[:SHOWN]), count=max(length, len(beginning)))
 
 
+@lru_cache(maxsize=4096)
 def encode_name(name: str) -> bytes:
     """The name of a message as it stands on the wire.
 
@@ -52,11 +53,6 @@ def encode_name(name: str) -> bytes:
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, not {type(name).__name__}")
-    return _encode_name(name)
-
-
-@lru_cache(maxsize=4096)
-def _encode_name(name: str) -> bytes:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{quoted(name)} is not a KATCP name: a letter, then letters, digits and '-'")
     return name.encode("ascii")

@@ -204,11 +204,14 @@ def _union_decoder(choices: list[Callable[[bytes], Any]]) -> Callable[[bytes], A
 
 # Decoders: strict, since Python's own int() and float() take underscores and blanks.
 
+#: A number: to look for bytes in bytes, CPython raises an error inside, and takes five times as long.
+_UNDERSCORE = ord("_")
+
 
 def _decode_int(raw: bytes) -> int:
     if raw.isdigit():
         return int(raw)
-    if b"_" not in raw and raw.strip() == raw:
+    if _UNDERSCORE not in raw and raw.strip() == raw:
         try:
             return int(raw, 16) if _HEXADECIMAL.fullmatch(raw) else int(raw)
         except ValueError:
@@ -216,14 +219,21 @@ def _decode_int(raw: bytes) -> int:
     raise ValueError(f"{quoted(raw)} is not an integer")
 
 
-def _decode_float(raw: bytes) -> float:
-    try:
-        value = float(raw)
-    except ValueError:
-        raise ValueError(f"{quoted(raw)} is not a number") from None
-    if b"_" in raw or raw[:1].isspace() or raw[-1:].isspace():
-        raise ValueError(f"{quoted(raw)} is not a number")
-    return value
+def _float_decoder(make: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    def decode_float(raw: bytes) -> T:
+        try:
+            value = make(raw)
+        except ValueError:
+            raise ValueError(f"{quoted(raw)} is not a number") from None
+        if _UNDERSCORE in raw or raw.strip() != raw:
+            raise ValueError(f"{quoted(raw)} is not a number")
+        return value
+
+    return decode_float
+
+
+_decode_float = _float_decoder(float)
+_decode_timestamp = _float_decoder(Timestamp)  # straight from bytes
 
 
 def _decode_bool(raw: bytes) -> bool:
@@ -241,7 +251,7 @@ def _identity(raw: bytes) -> bytes:
 def _timestamp_decoder(cls: type[Timestamp], major: int) -> Callable[[bytes], Timestamp]:
     if major < 5:  # milliseconds [section 1.1]
         return lambda raw: cls(_decode_float(raw) / 1000.0)
-    return lambda raw: cls(_decode_float(raw))
+    return _decode_timestamp if cls is Timestamp else lambda raw: cls(_decode_float(raw))
 
 
 def _encode_timestamp(value: Timestamp, major: int) -> bytes:

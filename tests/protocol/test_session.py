@@ -574,6 +574,29 @@ def test_on_inform_gets_them_as_they_come() -> None:
         assert entry.reply is not None
 
 
+def test_informs_in_a_row_and_what_comes_between() -> None:
+    owner = connected()
+    heard = owner.listen("log")
+    first, second = owner.request("help"), owner.request("help")
+    owner.session.receive(
+        b"#help[1] a\n#help[1] b\n#log x\n#help[1] c\n#help[2] d\n#help[2] e\n#hell[2] ?\n#help[2] f\n"
+        b"#help[1] g\n!help[1] ok\n#help[1] late\n#help[2] h\n!help[2] ok\n#help[2] late\n"
+    )
+    assert [inform.arguments for inform in first.informs] == [[b"a"], [b"b"], [b"c"], [b"g"]]
+    assert [inform.arguments for inform in second.informs] == [[b"d"], [b"e"], [b"f"], [b"h"]]
+    assert heard == ["#log x"]
+    assert owner.unknown == ["#hell[2] ?"]
+    assert owner.counters.unmatched_replies == 3  # the wrong name, and the two that came late
+
+
+def test_the_most_of_a_reply_is_exact_within_a_chunk() -> None:
+    for most in range(10, 60):
+        owner = connected(max_reply=most)
+        entry = owner.request("help")
+        owner.session.receive(b"#help[1] abc\n" * 5 + b"!help[1] ok\n")
+        assert (entry.reply is None) == (most < 5 * len("#help abc\n"))
+
+
 def test_too_many_informs_for_one_request() -> None:
     owner = connected(max_reply=1000)
     entry, other = owner.request("help"), owner.request("help")
