@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Optional, Union
 
@@ -320,15 +321,56 @@ def export(
     except ModuleNotFoundError as exc:
         how = 'install it with: pip install "katcp_tornado[metrics]"'
         raise click.UsageError(f"{exc.name} is not installed; {how}") from exc
+    targets = _targets(devices, options)
     try:
-        targets = {device: Target(find(device), options) for device in devices}
         for pattern in allow:
             re.compile(pattern)
-    except (ValueError, re.error) as exc:
+    except re.error as exc:
         raise click.UsageError(str(exc)) from None
     if not targets and not allow:
         raise click.UsageError("name devices, or allow targets with --allow")
     _run(lambda output: export(targets, options, allow, idle, listen))
+
+
+@katcp_tornado.command()
+@listen_option("127.0.0.1:8080")
+@click.option("--allow-requests", is_flag=True, help="Let whoever sees the page send requests.")
+@click.option("--origin", "origins", multiple=True, metavar="URL", help="Allow this origin, too: that of a proxy.")
+@click.option("--token-file", metavar="FILE", help="Ask for the token that stands in this file.")
+@target_options
+@click.argument("devices", nargs=-1, metavar="[DEVICE]...")
+def web(
+    devices: tuple[str, ...],
+    listen: HostPort,
+    allow_requests: bool,
+    origins: tuple[str, ...],
+    token_file: Optional[str],
+    options: dict[str, Any],
+) -> None:
+    """Serve a live page of devices: connection, sensors, log.
+
+    It is for a browser on this machine unless --listen says otherwise; then, have it ask for a token. Behind a proxy,
+    name the origin that browsers see.
+
+    \b
+    Examples:
+      katcp-tornado web m000 m001
+      katcp-tornado web m000 --listen 0.0.0.0:8080 --token-file token.txt
+      katcp-tornado web m000 --origin https://control.example.org
+    """
+    from .web import web
+
+    targets = _targets(devices or (None,), options)
+    _run(lambda output: web(targets, listen, allow_requests=allow_requests, origins=origins, token_file=token_file))
+
+
+def _targets(devices: Iterable[Optional[str]], options: dict[str, Any]) -> dict[str, Target]:
+    """The devices of a command line, by the names that they have there."""
+    try:
+        found = [(device, find(device)) for device in devices]
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from None
+    return {device or str(address): Target(address, options) for device, address in found}
 
 
 @katcp_tornado.command()

@@ -7,24 +7,21 @@ many exporters. Its client is kept for the next probe, and closed when there was
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NamedTuple, Optional
 
 from prometheus_client import CollectorRegistry, Gauge
 from tornado import web
-from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
 from .. import Client, KatcpError, SensorWatcher
-from ..errors import describe
 from ..metrics import ClientCollector, MetricsHandler, SensorCollector, hinted
+from .serving import serve
 from .targets import HostPort, find
 from .targets import Target as CommandTarget
-from .terminal import ExitCode, complain
+from .terminal import ExitCode
 
 #: Seconds that a probe waits for its device where Prometheus does not say, and what it keeps in hand for the way back.
 TIMEOUT, MARGIN = 9.5, 0.5
@@ -176,14 +173,6 @@ def application(devices: Mapping[str, Mirrored], targets: Targets) -> web.Applic
     )
 
 
-def listening(listen: HostPort) -> socket.socket:
-    """A socket that listens there. Raises OSError."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    sock = socket.create_server(listen, family=family, backlog=128)
-    sock.setblocking(False)
-    return sock
-
-
 async def export(
     targets: Mapping[str, CommandTarget],
     options: Mapping[str, Any],
@@ -200,18 +189,9 @@ async def export(
         return Client(address.host, address.port, **options)
 
     probed = Targets(connect, allow(patterns, listed), idle)
-    server = HTTPServer(application(devices, probed))
     try:
-        server.add_socket(listening(listen))
-    except OSError as exc:
-        complain(f"cannot listen on {listen}: {describe(exc)}")
-        return ExitCode.USAGE
-    complain(f"listens on http://{listen}/")
-    try:
-        await asyncio.get_running_loop().create_future()
+        return await serve(application(devices, probed), listen)
     finally:
-        server.stop()
         probed.close()
         for device in devices.values():
             device.client.close()
-    return ExitCode.OK

@@ -23,20 +23,19 @@ def find_target(ctx: click.Context, param: click.Parameter, value: Optional[str]
 
 
 def _parse_listen(ctx: click.Context, param: click.Parameter, value: str) -> HostPort:
+    """``[HOST:]PORT``, or ``HOST`` with the default port; the port 0 stands for any that is free."""
+    default_host, _, default_port = str(param.default).rpartition(":")
+    if value.isascii() and value.isdigit():
+        value = f"{default_host}:{value}"
+    host, colon, port = value.rpartition(":")
+    if not colon or "]" in port:
+        host, port = value, default_port
     try:
-        if value.isdigit():
-            return HostPort("127.0.0.1", check_port(value))
-        return HostPort.parse(value, 0 if param.default is None else HostPort.parse(str(param.default)).port)
+        if port and not port.strip("0"):
+            return HostPort(HostPort.parse(host).host, 0)
+        return HostPort.parse(f"{host}:{port}")
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from None
-
-
-def check_port(text: str) -> int:
-    """A port as an int; 0 for any. Raises `ValueError`."""
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise ValueError(f"{text!r}: the port must be between 0 and 65535")
-    return number
 
 
 def parse_seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:

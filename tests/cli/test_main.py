@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 import katcp_tornado
 from katcp_tornado.cli import commands
+from katcp_tornado.cli.options import listen_option
 
-COMMANDS = ["request", "sensors", "wait", "log", "ping", "record", "replay", "export", "demo"]
+COMMANDS = ["request", "sensors", "wait", "log", "ping", "record", "replay", "export", "web", "demo"]
 
 
 def python(*args: Any) -> Any:
@@ -88,3 +89,29 @@ def test_ctrl_c_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         katcp_tornado.cli.main([])
     assert caught.value.code == 130
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("80", ("127.0.0.1", 80)),
+        ("0", ("127.0.0.1", 0)),
+        ("0.0.0.0", ("0.0.0.0", 8080)),
+        ("0.0.0.0:0", ("0.0.0.0", 0)),
+        ("[::1]", ("::1", 8080)),
+        ("[::1]:80", ("::1", 80)),
+        ("a:", None),
+        ("::1", None),
+        ("99999", None),
+        ("", None),
+    ],
+)
+def test_listen(text: str, address: Any) -> None:
+    """``[HOST:]PORT``, or a host with the command's own port."""
+
+    @click.command()
+    @listen_option("127.0.0.1:8080")
+    def command(listen: Any) -> None:
+        assert tuple(listen) == address
+
+    assert CliRunner().invoke(command, ["--listen", text]).exit_code == (2 if address is None else 0)
