@@ -6,7 +6,10 @@ so many ``#sensor-status`` a second, each of which goes to a typed callback. The
 The second is how long one received chunk, which is the most that is dispatched in one turn of the loop, keeps the
 loop to itself: full of lines of one kind, with callbacks that do nothing. So this is the library's own share.
 
-The third is the longest turn of the loop while many sensors are being mirrored, without the time that Python's garbage
+The third is how long a reply takes that comes in pieces, each of which the device sends when the one before was
+acknowledged: C servers write 4,096 bytes at a time, with Nagle's algorithm on.
+
+The fourth is the longest turn of the loop while many sensors are being mirrored, without the time that Python's garbage
 collector takes in it, and the longest of its collections. All of that is CPU time.
 """
 
@@ -19,6 +22,7 @@ import gc
 import json
 import logging
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -33,11 +37,13 @@ import harness
 from server import BANNER, STATUS
 
 from katcp_tornado import Backoff, Client, SensorWatcher, Timestamp
-from katcp_tornado.transport.stream import CHUNK
+from katcp_tornado.transport import stream
 
 SECONDS = 8.0
 RATES = (0, 10_000, 50_000)  # informs a second
 SENSORS = (1000, 10_000)
+PIECE = 4096
+REPLIES = (100, 5_000, 1_000_000)  # bytes
 TURNS = ("a SensorWatcher, from nothing to synced", "the link is lost", "connected again, to synced")
 
 
@@ -48,11 +54,15 @@ async def device(rate: int) -> None:
     """Answer every request, and send so many informs a second, a few each millisecond. Ends with standard input."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         writer.write(BANNER)
         pouring = asyncio.ensure_future(pour(writer))
         with contextlib.suppress(OSError):
             while line := await reader.readline():
-                writer.write(b"!" + line[1:].rstrip() + b" ok\n")
+                name, _, size = line[1:].rstrip().partition(b" ")
+                answer = b"!" + name + b" ok " + b"x" * int(size or 0) + b"\n"
+                for start in range(0, len(answer), PIECE):
+                    writer.write(answer[start : start + PIECE])
         pouring.cancel()
 
     async def pour(writer: asyncio.StreamWriter) -> None:
@@ -140,7 +150,7 @@ async def chunks(port: int) -> list[dict[str, Any]]:
                 assert session is not None
                 future = client.request("hold") if request else None
                 full = line % next(session.pending()).mid if request else line
-                data = memoryview(full * (CHUNK // len(full)))
+                data = memoryview(full * (stream.CHUNK // len(full)))
                 start = time.process_time()
                 session.receive(data)
                 times.append((time.process_time() - start) * 1e3)
@@ -149,7 +159,7 @@ async def chunks(port: int) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "title": title,
-                    "messages": CHUNK // len(line),
+                    "messages": stream.CHUNK // len(line),
                     "least": min(times),
                     "median": statistics.median(times),
                     "longest": max(times),
@@ -158,8 +168,29 @@ async def chunks(port: int) -> list[dict[str, Any]]:
     return rows
 
 
-async def turns(port: int, count: int) -> list[dict[str, Any]]:
+async def pieces(port: int) -> list[dict[str, Any]]:
     """The third table."""
+    rows: list[dict[str, Any]] = []
+    async with await Client.connect("127.0.0.1", port, timeout=10) as client:
+        quickack = stream.QUICKACK
+        for size in REPLIES:
+            row: dict[str, Any] = {"size": size}
+            for name, option in (("median", quickack), ("delayed", None)):
+                stream.QUICKACK = option
+                times = []
+                for number in range(40):
+                    start = time.perf_counter()
+                    await client.request("pieces", size)
+                    if number >= 20:  # until then, the system may not take it for a conversation
+                        times.append((time.perf_counter() - start) * 1e3)
+                row[name] = statistics.median(times)
+            rows.append(row)
+        stream.QUICKACK = quickack
+    return rows
+
+
+async def turns(port: int, count: int) -> list[dict[str, Any]]:
+    """The fourth table."""
     longest: dict[str, float] = dict.fromkeys(TURNS, 0.0)
     collections: dict[str, float] = dict.fromkeys(TURNS, 0.0)
     phase, began, collecting, collected = TURNS[0], time.process_time(), 0.0, 0.0
@@ -206,12 +237,13 @@ async def turns(port: int, count: int) -> list[dict[str, Any]]:
 
 def measure(quick: bool) -> dict[str, Any]:
     """The tables."""
-    result: dict[str, Any] = {"requests": [], "chunk": CHUNK}
+    result: dict[str, Any] = {"requests": [], "chunk": stream.CHUNK}
     for rate in RATES:
         with running(rate) as port:
             result["requests"].append(asyncio.run(requests(port, rate, SECONDS / 4 if quick else SECONDS)))
     with running(0) as port:
         result["chunks"] = asyncio.run(chunks(port))
+        result["pieces"] = asyncio.run(pieces(port))
     result["turns"] = []
     with harness.server() as port:
         for count in SENSORS:

@@ -41,6 +41,7 @@ def of(figures: dict[str, Any]) -> dict[str, list[list[str]]]:
     if "latency" in figures:
         result["latency"] = _latency(figures["latency"]["figures"])
         result["chunk"] = _chunk(figures["latency"]["figures"])
+        result["pieces"] = _pieces(figures["latency"]["figures"])
         result["turns"] = _turns(figures["latency"]["figures"])
     if "instructions" in figures:
         result["instructions"] = _instructions(figures["instructions"]["figures"])
@@ -147,6 +148,12 @@ def _chunk(figures: dict[str, Any]) -> list[list[str]]:
         times = [f"{row[name]:.2f}" for name in ("least", "median", "longest")]
         lines.append([row["title"], f"{row['messages']:,}", *times])
     return lines
+
+
+def _pieces(figures: dict[str, Any]) -> list[list[str]]:
+    head = ["a reply of so many bytes, in pieces of 4,096", "median, ms", "without TCP_QUICKACK, ms"]
+    rows = [[f"{row['size']:,}", *(f"{row[name]:.2f}" for name in ("median", "delayed"))] for row in figures["pieces"]]
+    return [head, *rows]
 
 
 def _turns(figures: dict[str, Any]) -> list[list[str]]:

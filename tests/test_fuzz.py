@@ -130,7 +130,7 @@ class Entry:
 class Owner:
     """One conversation after another, of which each is as long as the bytes let it be."""
 
-    def __init__(self, rng: random.Random, greeting: Callable[[Session], None]) -> None:
+    def __init__(self, rng: random.Random, greeting: Callable[[Session], object]) -> None:
         self.rng = rng
         self.greeting = greeting
         self.counters = Counters()
@@ -280,7 +280,7 @@ def resident() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-GREETINGS: dict[str, Callable[[Session], None]] = {
+GREETINGS: dict[str, Callable[[Session], object]] = {
     "5.1 with ids": lambda session: session.receive(b"#version-connect katcp-protocol 5.1-MIB\n"),
     "5.0 without ids": lambda session: session.receive(b"#version-connect katcp-protocol 5.0-M\n"),
     "4": lambda session: session.assume(V4),

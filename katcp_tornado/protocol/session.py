@@ -100,6 +100,7 @@ class Session:
         "_crowd",
         "_greeting",
         "_greeting_bytes",
+        "_held",
         "_ids",
         "_informs",
         "_queues",
@@ -139,6 +140,7 @@ class Session:
         self._max_reply = max_reply
         # The limit is ours to enforce; the parser's own, which it reports only at the end of a line, is never met.
         self._parser = codec.Parser(limit + 2)
+        self._held = 0  # bytes of a line that has not ended yet
         self._greeting_bytes = 0
         self._by_mid: dict[int, Entry] = {}
         self._queues = RequestQueues(self._transmit, max_queue)
@@ -246,21 +248,28 @@ class Session:
 
     # In
 
-    def receive(self, data: Union[bytes, memoryview]) -> None:
-        """Take what has come from the device, in chunks of any size. The buffer may be reused afterwards."""
+    def receive(self, data: Union[bytes, memoryview]) -> bool:
+        """Take what has come from the device, in chunks of any size. The buffer may be reused afterwards.
+
+        Returns True if the device has more to send now: the rest of a line, or of a reply. With message ids a reply
+        that is awaited counts only by its unfinished line: it may be a long time until the device begins it.
+        """
         self._chunk = size = len(data)
         self._counters.bytes_in += size
-        if self._parser.buffer_size + size > self._line_limit:
+        parser = self._parser
+        if self._held + size > self._line_limit:
             self._receive_by_line(bytes(data))
         elif self._unsettled:
-            messages = self._parser.append(data)
+            messages = parser.append(data)
             if self.protocol is None:
                 self.foreign.note(bytes(data), messages)
             self._dispatch_greeting(messages)
         else:
-            self._dispatch(self._parser.append(data))
+            self._dispatch(parser.append(data))
         if self._unsettled:
             self._received(size)
+        self._held = held = parser.buffer_size
+        return held > 0 or bool(self._queues.by_name)
 
     def _received(self, size: int) -> None:
         """Handles the end of a chunk before the conversation has begun, and at its end."""

@@ -81,4 +81,5 @@ FAULTS: dict[str, Row] = {
         (VIRTUAL,),
     ),
     "F48": Row("16 MB of non-ASCII in one line", "no turn over 100 ms; errors and log lines of 1 KiB", (VIRTUAL,)),
+    "F50": Row("replies in pieces, the next after our acknowledgement", "acknowledged at once", (REAL,)),
 }

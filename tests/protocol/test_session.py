@@ -597,6 +597,20 @@ def test_the_most_of_a_reply_is_exact_within_a_chunk() -> None:
         assert (entry.reply is None) == (most < 5 * len("#help abc\n"))
 
 
+def test_receive_tells_whether_the_device_has_more_to_send() -> None:
+    owner = connected()
+    owner.request("help")
+    assert not owner.session.receive(b"#help[1] a\n")  # with ids: only within a line
+    assert owner.session.receive(b"#help[1]")
+    assert not owner.session.receive(b" b\n!help[1] ok\n")
+    owner = connected(NO_IDS)
+    owner.request("help")
+    assert owner.session.receive(b"#help a\n")
+    assert not owner.session.receive(b"!help ok\n")
+    assert owner.session.receive(b"#log")
+    assert not owner.session.receive(b" x\n")
+
+
 def test_too_many_informs_for_one_request() -> None:
     owner = connected(max_reply=1000)
     entry, other = owner.request("help"), owner.request("help")

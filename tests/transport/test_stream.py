@@ -446,6 +446,19 @@ async def test_close_inside_lost(io_loop: VirtualTimeLoop, connect: Any) -> None
     assert seen == [None]
 
 
+@pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
+@pytest.mark.gen_test
+async def test_more_is_to_come(io_loop: VirtualTimeLoop, connect: Any, pair: Any) -> None:
+    reader, peer = connect(pair, start=False)
+    reader.stream.start(lambda data: reader.receive(data) or True)
+    for _ in range(3):  # each is acknowledged at once, where that can be asked for
+        peer.send(b"x")
+        await gen.sleep(0.01)
+    peer.close()
+    await gen.sleep(0.01)
+    assert (reader.data, reader.ends) == (b"xxx", [None])
+
+
 @pytest.mark.gen_test
 async def test_send_inside_receive(io_loop: VirtualTimeLoop, connect: Any) -> None:
     reader, peer = connect()
