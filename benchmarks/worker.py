@@ -40,6 +40,7 @@ class Workload(NamedTuple):
 
 WORKLOADS: dict[str, Workload] = {
     "request": Workload(workloads.request, 10_000),
+    "request-timed": Workload(workloads.request_timed, 10_000),
     "in-flight": Workload(workloads.in_flight, 20_000, 100),
     "users": Workload(workloads.users, 20_000, 100),
     "informs": Workload(workloads.informs, 60_000, 1_000),

@@ -22,6 +22,21 @@ async def request(setting: Setting) -> Reading:
     return reading
 
 
+async def request_timed(setting: Setting) -> Reading:
+    """One request at a time, with a histogram of their latency (needs prometheus-client)."""
+    from katcp_tornado.metrics import ClientCollector
+
+    async def work(count: int) -> None:
+        for _ in range(count):
+            await client.request("ping")
+
+    client = await connect(setting)
+    ClientCollector({"device": client}, latency=True)
+    reading = await setting.measure(work)
+    await close(client)
+    return reading
+
+
 async def in_flight(setting: Setting) -> Reading:
     """Rounds of ``size`` requests that are made at once."""
 

@@ -16,7 +16,7 @@ from ..wire.message import Message, encode_name
 from ..wire.values import encode
 from .options import seconds
 from .registry import InContext
-from .requests import Request
+from .requests import Request, TimedRequest
 from .states import State
 
 if TYPE_CHECKING:
@@ -33,12 +33,17 @@ OWN_TIMEOUT = 30.0
 class PendingRequests:
     """The requests of one client."""
 
-    __slots__ = ("_clock", "_link", "_unsent", "timeouts")
+    __slots__ = ("clock", "_link", "_make", "_observers", "_unsent", "timeouts", "times")
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._clock = clock(link.loop)
+        #: The loop's own time.
+        self.clock = clock(link.loop)
         self._unsent: dict[Request, None] = {}
+        self._make: Callable[..., Request] = Request.make
+        self._observers: tuple[Callable[[list[float]], None], ...] = ()
+        #: The seconds that the last requests took, if there are observers.
+        self.times: list[float] = []
         #: Default deadlines that the device itself has named, in seconds, by the name of the request.
         self.timeouts: dict[bytes, float] = {}
 
@@ -74,7 +79,7 @@ class PendingRequests:
             on_inform = InContext(on_inform)
         session = link.session
         arguments = self._encode(args) if args else []
-        request = Request.make(link.loop, self, timeout, wire_name, args, on_inform, raw, self._clock())
+        request = self._make(link.loop, self, timeout, wire_name, args, on_inform, raw, self.clock())
         if link.state is CONNECTED:
             assert session is not None
             try:
@@ -104,13 +109,38 @@ class PendingRequests:
         timeout = self._link.options.request_timeout or OWN_TIMEOUT
 
         def hear(message: Message) -> None:
-            request.deadline = self._clock() + timeout
+            request.deadline = self.clock() + timeout
             if on_inform is not None:
                 on_inform(message)
 
         request = self.request(name, args, timeout, on_inform=None if on_inform is None else hear)
         request.future.add_done_callback(_look)
         return request
+
+    # Timing
+
+    def add_observer(self, observer: Callable[[list[float]], None]) -> None:
+        """Have requests timed from now on.
+
+        *observer* is called with the seconds that each took from the call to the reply, many at a time, and what is
+        left with `tell_times`. So the requests themselves are held up least.
+        """
+        self._set_observers((*self._observers, observer))
+
+    def remove_observer(self, observer: Callable[[list[float]], None]) -> None:
+        """Undo `add_observer`."""
+        self._set_observers(tuple(other for other in self._observers if other != observer))
+
+    def _set_observers(self, observers: tuple[Callable[[list[float]], None], ...]) -> None:
+        self.tell_times()
+        self._observers = observers
+        self._make = TimedRequest.make if observers else Request.make
+
+    def tell_times(self) -> None:
+        """Tell the observers what they were not told yet."""
+        times, self.times = self.times, []
+        for observer in self._observers:
+            observer(times)
 
     def send_unsent(self) -> None:
         """Send what has waited for a connection, each as the ordinary request that it is from now on."""

@@ -10,6 +10,8 @@ from ..wire.codec import RawMessage
 from ..wire.message import Message, excerpt
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .pending import PendingRequests
 
 
@@ -21,6 +23,9 @@ class Reply(NamedTuple):
     #: The informs that came before it: a list of `.Message`.
     informs: list[Message]
 
+
+#: So many times are noted before the observers are told.
+MANY_TIMES = 250
 
 _new_reply = tuple.__new__  # what Reply() does, without a call in Python
 
@@ -37,6 +42,7 @@ class Request:
     __slots__ = (
         "abandoned",
         "arguments",
+        "began",
         "deadline",
         "future",
         "holder",
@@ -56,6 +62,8 @@ class Request:
     future: asyncio.Future[Any]
     holder: PendingRequests
     timeout: Optional[float]
+    #: When it was made, on the loop's clock.
+    began: float
     deadline: Optional[float]
     name: bytes
     #: The values as the caller gave them: how they are encoded depends on the device.
@@ -73,8 +81,9 @@ class Request:
     weighed: int
     mark: int
 
-    @staticmethod
+    @classmethod
     def make(
+        cls,
         loop: asyncio.AbstractEventLoop,
         holder: PendingRequests,
         timeout: Optional[float],
@@ -83,12 +92,13 @@ class Request:
         on_inform: Optional[Callable[[Message], Any]],
         raw: bool,
         now: float,
-    ) -> Request:
+    ) -> Self:
         """A new one. (An ``__init__`` in Python is called by a detour, which costs a fiftieth of a request.)"""
-        self = Request()
+        self = cls()
         self.future = asyncio.Future(loop=loop)
         self.holder = holder
         self.timeout = timeout
+        self.began = now
         self.deadline = None if timeout is None else now + timeout
         self.name = name
         self.arguments = arguments
@@ -136,6 +146,21 @@ class Request:
             self.future.set_result(_new_reply(Reply, (arguments[1:], self.informs)))
         else:
             self.fail(_refusal(raw, self.informs))
+
+
+class TimedRequest(Request):
+    """A request that notes how long it took, in seconds, from the call to the reply."""
+
+    __slots__ = ()
+
+    def answer(self, raw: RawMessage) -> None:
+        """Settle with the device's reply."""
+        holder = self.holder
+        times = holder.times
+        times.append(holder.clock() - self.began)
+        if len(times) >= MANY_TIMES:
+            holder.tell_times()
+        Request.answer(self, raw)
 
 
 def fail(future: asyncio.Future[Any], exc: BaseException, *, silent: bool = True) -> None:

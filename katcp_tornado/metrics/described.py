@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
 import functools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
-from prometheus_client import Histogram
+from prometheus_client import Histogram as PrometheusHistogram
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
 from .. import Reading, SensorInfo, SensorStatus, SensorWatcher
+from .histogram import Histogram
 
 
 class Metric(NamedTuple):
@@ -34,7 +33,7 @@ class Metric(NamedTuple):
     #: Label names and their values, besides ``device``.
     labels: Mapping[str, str] = {}
     #: The upper bounds of a histogram's buckets, in rising order, without the infinite one.
-    buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS[:-1]
+    buckets: Sequence[float] = PrometheusHistogram.DEFAULT_BUCKETS[:-1]
 
 
 KINDS = ("gauge", "counter", "histogram")
@@ -98,13 +97,12 @@ def _index(params: tuple[bytes, ...], value: str) -> Optional[float]:
 class DescribedSensor:
     """The metric of its own of one sensor, and what a histogram has counted of it."""
 
-    __slots__ = ("counts", "info", "last", "metric", "total", "wait")
+    __slots__ = ("histogram", "info", "last", "metric", "wait")
 
     def __init__(self, info: SensorInfo, metric: Optional[Metric]) -> None:
         self.info = info
         self.metric = metric
-        self.counts = [0] * (len(metric.buckets) + 1) if metric is not None else []
-        self.total = 0.0
+        self.histogram = Histogram(metric.buckets if metric is not None else ())
         self.last: Optional[tuple[float, SensorStatus, Any]] = None
         self.wait: Optional[asyncio.Future[Any]] = None
 
@@ -125,16 +123,10 @@ class DescribedSensor:
         number = number_of(self.info, reading)
         last, self.last = self.last, (reading.timestamp, reading.status, reading.value)
         if number is not None and self.last != last and not math.isnan(number):
-            self.counts[bisect.bisect_left(self.metric.buckets, number)] += 1
-            self.total += number
+            self.histogram.observe(number)
         return False
 
     def samples(self, labels: Mapping[str, str]) -> Iterator[Sample]:
         """The samples of a histogram."""
         assert self.metric is not None
-        name, count = self.metric.name, 0
-        for bound, more in zip((*self.metric.buckets, math.inf), tuple(self.counts)):
-            count += more
-            yield Sample(name + "_bucket", {**labels, "le": str(floatToGoString(bound))}, float(count))  # type: ignore[no-untyped-call]
-        yield Sample(name + "_count", dict(labels), float(count))
-        yield Sample(name + "_sum", dict(labels), self.total)
+        return self.histogram.samples(self.metric.name, labels)

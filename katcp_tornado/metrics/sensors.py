@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional, Union
@@ -15,6 +14,7 @@ from prometheus_client.samples import Sample
 
 from .. import SensorInfo, SensorStatus, SensorWatcher
 from .described import KINDS, DescribedSensor, Metric, number_of
+from .histogram import check_buckets
 from .on_loop import loop_of, on_loop
 
 logger = logging.getLogger("katcp_tornado")
@@ -173,8 +173,7 @@ class SensorCollector:
             if metric is not None:
                 if metric.kind not in KINDS:
                     raise ValueError(f"a metric is a gauge, a counter or a histogram, not {metric.kind!r}")
-                if list(metric.buckets) != sorted(set(metric.buckets)) or math.inf in metric.buckets:
-                    raise ValueError("the buckets must rise, and be finite")
+                check_buckets(metric.buckets)
                 if metric.name in _TAKEN:
                     raise ValueError(f"the name {metric.name} is taken")
                 MetricFamily(metric.name, metric.help, metric.kind)  # checks the name

@@ -16,8 +16,8 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.testing import bind_unused_port
 
-from katcp_tornado import Client, SensorInfo, SensorWatcher, State, Timestamp
-from katcp_tornado.testing import FakeDevice
+from katcp_tornado import Client, FailReply, RequestTimeout, SensorInfo, SensorWatcher, State, Timestamp
+from katcp_tornado.testing import Answer, Delay, FakeDevice, Silent
 
 prometheus_client = pytest.importorskip("prometheus_client")
 from prometheus_client import CollectorRegistry, generate_latest  # noqa: E402
@@ -76,6 +76,34 @@ async def test_a_client(io_loop: IOLoop, device: FakeDevice, connect: Connect) -
     assert found[key("katcp_client_connected")] == 0
     assert found[key("katcp_client_state", state="sleeping")] == 1
     assert found[key("katcp_client_disconnects_total", cause="DeviceDisconnected")] == 1
+
+
+@pytest.mark.gen_test
+async def test_latency_if_asked_for(io_loop: IOLoop, device: FakeDevice, connect: Connect) -> None:
+    client = connect()
+    clients = {"m000": client}
+    collector = ClientCollector(clients, latency=[0.5, 2.0])
+    await client.wait_connected(timeout=10)
+    device.on_request("echo", Delay(1.0), Delay(3.0), Answer("fail", "no"), Silent())
+    await client.request("echo")
+    await client.request_raw("echo")
+    for error in (FailReply, RequestTimeout):
+        with pytest.raises(error):
+            await client.request("echo", timeout=5)
+    found = scrape(collector)
+    name = "katcp_client_request_duration_seconds"
+    assert [found[key(name + "_bucket", le=bound)] for bound in ("0.5", "2.0", "+Inf")] == [1, 2, 3]
+    assert found[key(name + "_sum")] == pytest.approx(4.0, abs=0.1) and found[key(name + "_count")] == 3
+
+    del clients["m000"]
+    assert scrape(collector) == {}
+    await client.request("echo")
+    clients["m000"] = client
+    assert scrape(collector)[key(name + "_count")] == 0, "a member that comes later, from then on"
+    assert not [name for name, _ in scrape(ClientCollector(clients)) if "duration" in name]
+    for wrong in ([2.0, 1.0], [1.0, math.inf]):
+        with pytest.raises(ValueError, match="buckets"):
+            ClientCollector(clients, latency=wrong)
 
 
 @pytest.mark.gen_test
