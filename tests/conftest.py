@@ -33,6 +33,7 @@ REAL_TIMEOUT = 30.0
 
 #: Marked ``slow``: what takes long, and differs little from one Python, tornado or codec to the next.
 SLOW = (
+    "by_name/test_ipython.py",
     "cli/",
     "peers/",
     "test_docs.py",
@@ -44,6 +45,7 @@ SLOW = (
     "testing/test_conftest.py",
     "testing/test_howto.py",
     "testing/test_plugin.py",
+    "web/test_browser.py",
 )
 
 

@@ -20,6 +20,9 @@ logger = logging.getLogger("katcp_tornado")
 INTERVAL = 0.1
 #: Seconds between two looks at the mapping of clients.
 LOOK = 1.0
+#: Seconds after which a page is sent a frame even if there is nothing new: a page that hears nothing takes its link for
+#: dead. A few seconds less than `link.js` waits.
+HEARTBEAT = 5.0
 #: Seconds for which the devices are still followed when the last page has gone: it may only be reloading.
 LINGER = 5.0
 #: Pages that may be open at a time.
@@ -45,6 +48,7 @@ class _Pending:
         self.sensors: dict[str, dict[str, bool]] = {}
         self.log_seen = 0  # number of the first line of the log that it has not got
         self.busy = False  # a frame is on its way
+        self.sent = 0.0  # when the last frame was sent
         self.first = True  # it has been sent nothing
 
     def merge(self, devices: set[str], sensors: Mapping[str, dict[str, bool]]) -> None:
@@ -153,6 +157,9 @@ class Feed:
                     logger.exception("The page cannot show %r", name)
                 else:
                     self._changed(name)
+        for page, pending in list(self._pages.items()):
+            if self._loop.time() - pending.sent > HEARTBEAT:
+                self._send(page, pending, beat=True)
 
     def _changed(self, name: str) -> None:
         """A device has come or gone."""
@@ -187,17 +194,19 @@ class Feed:
             pending.merge(devices, sensors)
             self._send(page, pending)
 
-    def _send(self, page: Page, pending: _Pending) -> None:
+    def _send(self, page: Page, pending: _Pending, beat: bool = False) -> None:
         """Send a page the newest, unless it has not yet taken what it was sent before."""
         if pending.busy:
             return
         fresh_log = min(self._logged - pending.log_seen, len(self._log))
-        if not (pending.first or pending.devices or pending.sensors or fresh_log):
+        if not (pending.first or pending.devices or pending.sensors or fresh_log or beat):
             return
         sensors, complete = pending.take_sensors()
         frame = self._frame(self._greeting if pending.first else {}, pending.devices, sensors, fresh_log)
         pending.devices, pending.first = set(), False
         pending.log_seen = self._logged
+        assert self._loop is not None
+        pending.sent = self._loop.time()
         sent = page.send(frame)
         if sent is None:
             return

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed")
-pytest.importorskip("IPython", reason="IPython is not installed")
-
 SETUP = """
 import asyncio
 from katcp_tornado import Device
@@ -30,6 +27,8 @@ print("re" + "ady", len(device.req) > 2)
 
 @pytest.mark.real_time
 def test_completion_and_help(tmp_path: Path) -> None:
+    pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed")
+    pytest.importorskip("IPython", reason="IPython is not installed")
     setup = tmp_path / "setup.ipy"
     setup.write_text(SETUP)
     environment = {"IPYTHONDIR": str(tmp_path), "TERM": "dumb", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -446,3 +447,22 @@ async def test_a_slow_browser_gets_the_latest(io_loop: IOLoop, connect: Connect,
     site.feed.close(page)
     page.last.set_result(None)
     await gen.sleep(feed.LINGER + 1)
+
+
+def has_more(count: int, page: PageClient) -> bool:
+    return len(page.frames) > count
+
+
+@pytest.mark.gen_test
+async def test_a_page_hears_something_every_few_seconds(serve: Serve, connect: Connect, io_loop: IOLoop) -> None:
+    """Otherwise it could not tell a quiet device from a dead link."""
+    address = serve(handlers({"m000": connect()}))
+    page = await open_page(address)
+    await page.until(lambda page: page.devices)
+    await gen.sleep(1)
+    await page.until(lambda page: set(page.frames[-1]) == {"now"})
+    for _ in range(3):
+        before, count = io_loop.time(), len(page.frames)
+        await page.until(partial(has_more, count))
+        assert set(page.frames[-1]) == {"now"} and 4 < io_loop.time() - before < 8
+    await gone(page)

@@ -1,5 +1,6 @@
 // The WebSocket of the page: it reconnects by itself, and says when what is shown is stale.
 
+// The server sends something every few seconds; after SILENCE (ms) without anything the link is dead.
 const FIRST = 500, MAXIMUM = 15000, SILENCE = 10000;
 
 export class Link {
@@ -9,6 +10,7 @@ export class Link {
     this.failures = 0;
     this.socket = null;
     this.timer = 0;
+    this.patience = 0;
     this.retryAt = 0;
     // A page that was hidden, or a computer that slept, need not wait.
     addEventListener("online", () => this.retryNow());
@@ -26,17 +28,9 @@ export class Link {
     const socket = new WebSocket(url);
     this.socket = socket;
     let first = true;
-    const patience = setTimeout(() => socket.close(), SILENCE);
-    socket.onmessage = (event) => {
+    const lost = () => {
       if (socket !== this.socket) return;
-      clearTimeout(patience);
-      this.failures = 0;
-      this.onFrame(JSON.parse(event.data), first);
-      if (first) { first = false; this.onState(true); }
-    };
-    socket.onclose = () => {
-      clearTimeout(patience);
-      if (socket !== this.socket) return;
+      clearTimeout(this.patience);
       this.socket = null;
       const most = Math.min(MAXIMUM, FIRST * 2 ** this.failures++);
       const wait = most * (0.5 + Math.random() / 2);
@@ -44,6 +38,17 @@ export class Link {
       this.timer = setTimeout(() => this.connect(), wait);
       this.onState(false);
     };
+    // A dead link may never say that it has closed.
+    const heard = () => { clearTimeout(this.patience); this.patience = setTimeout(() => { lost(); socket.close(); }, SILENCE); };
+    heard();
+    socket.onmessage = (event) => {
+      if (socket !== this.socket) return;
+      heard();
+      this.failures = 0;
+      this.onFrame(JSON.parse(event.data), first);
+      if (first) { first = false; this.onState(true); }
+    };
+    socket.onclose = lost;
   }
 
   retryNow() { if (this.socket === null) this.connect(); }
