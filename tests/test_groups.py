@@ -177,6 +177,9 @@ async def test_wait(devices: dict[str, FakeDevice], group: ClientGroup) -> None:
     await gen.sleep(1)
     devices["m001"].set_sensor("mode", "ready")
     assert list(await graceful) == NAMES
+    devices["m001"].set_sensor("mode", "idle")
+    reply = await group.wait("mode", b"ready", timeout=1, quorum=2, grace=5)
+    assert reply and list(reply) == ["m000", "m002"]  # the deadline cuts the grace short: m001 was not needed
 
 
 @pytest.mark.gen_test

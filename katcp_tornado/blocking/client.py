@@ -146,6 +146,11 @@ class BlockingClient(Face):
             if self.client.state is not State.CLOSED:
                 raise
 
+    def wait_closed(self, timeout: Optional[float] = None) -> None:
+        """Wait until the client has ended; see `.Client.wait_closed`. It does not close it."""
+        __tracebackhide__ = True
+        self._wait_closed(self.client.wait_closed, timeout)
+
     def wait_inform(
         self, name: str, predicate: Optional[Callable[[Message], object]] = None, timeout: Optional[float] = None
     ) -> Message:

@@ -102,6 +102,11 @@ class BlockingDevice(Face):
         __tracebackhide__ = True
         self._runner.call(self.device.synced, timeout)
 
+    def wait_closed(self, timeout: Optional[float] = None) -> None:
+        """Wait until the device has ended; see `.Device.wait_closed`. It does not close it."""
+        __tracebackhide__ = True
+        self._wait_closed(self.device.wait_closed, timeout)
+
     def read(
         self, names: Union[str, Iterable[str]], timeout: Optional[float] = DEFAULT
     ) -> dict[str, Union[Reading, BaseException]]:

@@ -97,6 +97,14 @@ class Face:
         """
         self._runner.close()
 
+    def _wait_closed(self, wait_closed: Callable[..., Any], timeout: Optional[float]) -> None:
+        __tracebackhide__ = True
+        try:
+            self._runner.call(wait_closed, timeout)
+        except ClientClosed:  # the thread has ended, and with it all that lived there
+            if not isinstance(self._runner, OwnLoop):
+                raise
+
     def __enter__(self) -> Self:
         return self
 

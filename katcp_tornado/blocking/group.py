@@ -92,3 +92,8 @@ class BlockingGroup(Face, Mapping[str, Union[BlockingClient, BlockingDevice]]):
         __tracebackhide__ = True
         names: list[str] = self._runner.call(self.group.wait_connected, timeout, quorum)
         return names
+
+    def wait_closed(self, timeout: Optional[float] = None) -> None:
+        """Wait until the members have ended; see `.ClientGroup.wait_closed`. It does not close them."""
+        __tracebackhide__ = True
+        self._wait_closed(self.group.wait_closed, timeout)

@@ -74,6 +74,17 @@ class BlockingWatcher:
         return self.watcher.state
 
     @property
+    def failures(self) -> Mapping[str, BaseException]:
+        """See `.SensorWatcher.failures`; those of now, which do not change any more."""
+        failures: dict[str, BaseException] = self._runner.at_any_time(lambda: dict(self.watcher.failures))
+        return failures
+
+    @property
+    def last_exc(self) -> Optional[BaseException]:
+        """See `.SensorWatcher.last_exc`."""
+        return self.watcher.last_exc
+
+    @property
     def sensors(self) -> dict[str, Sensor]:
         """The mirrored sensors as they are now, all of one moment; a copy, which does not change any more."""
         __tracebackhide__ = True

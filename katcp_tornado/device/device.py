@@ -111,6 +111,8 @@ class Device:
         Raises `.WaitTimeout` after *timeout* seconds, and the client's cause when that is, or becomes, CLOSED.
         """
         waiter = self._client._sampling.wait(f"{self._name} is not synced", timeout, lambda: self.last_exc)
+        if self._closed:  # the client may live on
+            waiter.fail(self._end())
         if not waiter.done():
             self._waiters[waiter] = None
             waiter.add_done_callback(lambda _: self._waiters.pop(waiter, None))
@@ -190,9 +192,9 @@ class Device:
             self._client.close()
         self._closed = True
         self._requests.close()
-        self._sensors.close(ClientClosed(f"{self._name} is closed"))
+        self._sensors.close(self._end)
         for waiter in list(self._waiters):
-            waiter.fail(ClientClosed(f"{self._name} is closed"))
+            waiter.fail(self._end())
         for waiter in self._closing:
             waiter.resolve(None)
 
@@ -216,6 +218,9 @@ class Device:
     ) -> None:
         self.close()
         await self.wait_closed()
+
+    def _end(self) -> ClientClosed:
+        return ClientClosed(f"{self._name} is closed")
 
     # How far it is
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union, cast
 
 from ..connection.pending import DEFAULT
-from ..errors import SensorNotFound, own_copy, quoted
+from ..errors import SensorNotFound, quoted
 from ..sensors import queries
 from ..sensors.subscription import Subscription, as_names
 from ..sensors.types import Reading, SensorInfo, SensorStatus, split, text
@@ -160,6 +160,7 @@ class DeviceSensors:
         self._subscriptions: list[Union[Subscription, PatternSubscription]] = []
         self._many = 0  # subscriptions that were alive when they were last looked through
         self._waiters: dict[Any, None] = {}
+        self._end: Optional[Callable[[], Exception]] = None  # makes the error of waits, once it is closed
         # Those that were removed and are held by somebody: they are the same when they come back.
         self._former: weakref.WeakValueDictionary[str, DeviceSensor] = weakref.WeakValueDictionary()
         self._ever = False
@@ -168,12 +169,13 @@ class DeviceSensors:
         client.add_sensor_watcher(self.lister)
         client._link.callbacks.add("disconnected", self._lost)
 
-    def close(self, cause: Exception) -> None:
-        """Cancel the subscriptions, fail the waits, and list no more."""
+    def close(self, end: Callable[[], Exception]) -> None:
+        """Cancel the subscriptions, fail the waits, those to come too, and list no more."""
+        self._end = end
         for subscription in self._subscriptions:
             subscription.cancel()
         for waiter in list(self._waiters):
-            waiter.fail(own_copy(cause))
+            waiter.fail(end())
         self.client._link.callbacks.remove("disconnected", self._lost)
         self._added.clear()
         self._removed.clear()
@@ -307,6 +309,8 @@ class DeviceSensors:
             return sampling.last_exc or (subscription.failures.get(name) if subscription is not None else None)
 
         waiter = sampling.wait(what, timeout, why)
+        if self._end is not None:
+            waiter.fail(self._end())
 
         def hear(reading: Reading) -> None:
             self.take(reading)

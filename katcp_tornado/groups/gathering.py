@@ -71,6 +71,8 @@ class Gathering(asyncio.Future):  # type: ignore[type-arg]
     def _finish(self) -> None:
         if not self.done():
             found = {name: _outcome(part) for name, part in self._parts.items() if part.done()}
+            if self._good >= self._enough:  # who is late was not needed
+                found = {name: one for name, one in found.items() if not isinstance(one, WaitTimeout)}
             self.set_result(self._made(found))
             self._stop()
 

@@ -162,6 +162,17 @@ def test_closed(served: Served) -> None:
             call()
 
 
+def test_wait_closed(client: BlockingClient) -> None:
+    with pytest.raises(WaitTimeout):
+        client.wait_closed(timeout=0.01)
+    thread = threading.Thread(target=client.wait_closed, daemon=True)
+    thread.start()
+    client.close()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
+    client.wait_closed(timeout=1)
+
+
 def test_what_a_closed_client_allows(served: Served) -> None:
     """As a Client does: to end and to remove what is there no more."""
     client = BlockingClient.connect("127.0.0.1", served.port, timeout=TIMEOUT)
@@ -233,7 +244,7 @@ def test_the_same_calls() -> None:
     """Every public method of Client is here, with the same arguments, but what makes no sense without a loop."""
     public = {name for name in dir(Client) if not name.startswith("_")}
     missing = public - set(dir(BlockingClient))
-    assert missing == {"io_loop", "wait_closed"}
+    assert missing == {"io_loop"}
     for name in ("request", "request_raw", "wait_connected", "add_inform_callback"):
         ours, theirs = (inspect.signature(getattr(kind, name)).parameters for kind in (BlockingClient, Client))
         assert ours == theirs, name

@@ -286,6 +286,23 @@ async def test_closing_ends_all_that_waits(connect: Callable[..., Client], devic
 
 
 @pytest.mark.gen_test
+async def test_nothing_waits_for_a_closed_device_of_a_client_that_lives_on(
+    connect: Callable[..., Client], device: FakeDevice
+) -> None:
+    one = Device(client=connect())
+    await one.synced()
+    temperature = one.sensor.temperature
+    one.close()
+    with pytest.raises(ClientClosed):
+        await one.synced()
+    with pytest.raises(ClientClosed):
+        await temperature.wait(99)
+    assert isinstance((await ClientGroup({"one": one}).wait("temperature", 99))["one"], ClientClosed)
+    await gen.sleep(1)
+    assert sampled(device) == {}
+
+
+@pytest.mark.gen_test
 async def test_a_client_that_is_closed_closes_its_device(connect: Callable[..., Client]) -> None:
     client = connect()
     one = Device(client=client)
