@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -490,3 +491,83 @@ async def test_behind_a_proxy_with_a_prefix(device: FakeDevice, serve: Callable[
     finally:
         nginx.terminate()
         await nginx.wait()
+
+
+def furnish(device: FakeDevice) -> Callable[[float], None]:
+    """Give a device the sensors of a receiver; returns what moves them."""
+    device.add_sensor("lna.temperature", "float", 15.2, "Physical temperature of the amplifier", "K")
+    device.add_sensor("lna.vacuum", "float", 2.1e-6, "Pressure in the cryostat", "mbar")
+    device.add_sensor("lo.frequency", "integer", 1284000000, "Frequency of the local oscillator", "Hz")
+    device.add_sensor("lo.locked", "boolean", True, "The oscillator is locked")
+    device.add_sensor("mode", "discrete", "tracking", "What the antenna is doing", params=["stow", "slew", "tracking"])
+    device.add_sensor("pointing.azimuth", "float", 101.0, "Where it points", "deg")
+    device.add_sensor("pointing.elevation", "float", 44.0, "Where it points", "deg")
+    device.add_sensor("pointing.error", "float", 0.0, "Distance from where it should point", "arcsec", status="warn")
+    device.add_sensor("power.supply", "float", 11.2, "Voltage of the supply", "V", status="error")
+    device.add_sensor("time.source", "string", "gps", "Where the time comes from")
+
+    def move(time: float) -> None:
+        device.set_sensor("lna.temperature", round(15.2 + 0.4 * math.sin(time / 3), 3))
+        device.set_sensor("pointing.azimuth", round(101 + time / 20, 4))
+        device.set_sensor("pointing.elevation", round(44 + 2 * math.sin(time / 15), 4))
+        device.set_sensor("pointing.error", round(3 * abs(math.sin(time)) + abs(math.sin(7 * time)), 2), "warn")
+        device.set_sensor("power.supply", round(11.2 + 0.1 * math.sin(2 * time), 2), "error")
+
+    return move
+
+
+@pytest.mark.gen_test(timeout=240)
+async def test_pictures(serve: Callable[..., Server], process: Process, tmp_path: Path) -> None:
+    """The pictures of the docs: ``KATCP_TORNADO_PICTURES=docs/howto/pictures`` has them taken anew."""
+    folder = Path(os.environ.get("KATCP_TORNADO_PICTURES", tmp_path))
+    seconds = 60 if folder != tmp_path else 2
+    receivers = [FakeDevice(), FakeDevice()]
+    with contextlib.ExitStack() as stack:
+        moves = [furnish(stack.enter_context(device)) for device in receivers]
+        await process.start()
+        ports = {"m000": receivers[0].port, "m001": receivers[1].port, "correlator": process.port}
+        server = serve(ports, allow_requests=True)
+        hostile = FakeDevice()
+        hostile.add_sensor(HOSTILE, "string", HOSTILE, HOSTILE, HOSTILE)
+        other = serve({HOSTILE: stack.enter_context(hostile).port})
+
+        began = asyncio.get_running_loop().time()
+
+        async def go_on(seconds: float) -> None:
+            end = now() + seconds
+            while now() < end:
+                for number, move in enumerate(moves):
+                    move(now() + number)
+                await asyncio.sleep(0.25)
+
+        def now() -> float:
+            return asyncio.get_running_loop().time() - began
+
+        async with browsing() as open_page:
+            pages = {
+                "page-light": await open_page(server.url, 1400, 860),
+                "page-dark": await open_page(server.url, 1400, 860, dark=True),
+                "page-tablet": await open_page(server.url, 800, 1000),
+                "page-phone": await open_page(server.url, 400, 800),
+            }
+            for page in pages.values():
+                await expect(page.locator("#count")).to_have_text("23 sensors")
+            await go_on(seconds / 2)
+            receivers[0].log("info", "tracking PKS 1934-638", "m000.pointing")
+            receivers[1].log("warn", "wind 14 m/s: slewing slowly", "m001.drive")
+            line = pages["page-light"].get_by_role("combobox", name="Request and arguments")
+            await line.fill("echo all is well")
+            await line.press("Enter")
+            await expect(pages["page-light"].locator("#answers .ok")).to_have_count(1)
+            await go_on(seconds / 2)
+            for name, page in pages.items():
+                await page.screenshot(path=folder / f"{name}.png")
+            await process.kill()
+            page = pages["page-light"]
+            await expect(page.locator("#rows tr.away")).to_have_count(3)
+            await go_on(1)
+            await page.screenshot(path=folder / "page-away.png")
+            page = await open_page(other.url, 1400, 500)
+            await expect(cell(page, HOSTILE, "value")).to_have_text(HOSTILE)
+            await page.screenshot(path=folder / "page-hostile.png")
+    assert len(list(folder.glob("page-*.png"))) == 6  # noqa: ASYNC240
