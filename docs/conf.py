@@ -57,6 +57,7 @@ ELSEWHERE = {
     "asyncio.Future": PYTHON + "asyncio-future.html#asyncio.Future",
     "enum.Enum": PYTHON + "enum.html#enum.Enum",
     "ipaddress.IPv4Address": PYTHON + "ipaddress.html#ipaddress.IPv4Address",
+    "collections.abc.Sequence": PYTHON + "collections.abc.html#collections.abc.Sequence",
     "concurrent.futures.Future": PYTHON + "concurrent.futures.html#concurrent.futures.Future",
     "ipaddress.IPv6Address": PYTHON + "ipaddress.html#ipaddress.IPv6Address",
     "logging.Logger": PYTHON + "logging.html#logging.Logger",

@@ -338,7 +338,7 @@ class Client(SensorMethods):
         """Call *callback*, without arguments, each time the client has become connected.
 
         All callbacks run on the client's loop, in the order of their registration, in the step that moves the state,
-        and each in the context (of `contextvars`) of its registration, as those of asyncio do. One that raises is
+        and each in the context (of ``contextvars``) of its registration, as those of asyncio do. One that raises is
         logged; one that returns an awaitable is run as a task, in that context, too.
         """
         self._link.callbacks.add("connected", callback)
