@@ -12,10 +12,12 @@ Stricter than the plugin itself:
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import random
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -49,7 +51,22 @@ SLOW = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--uvloop", action="store_true", help="run what uses the real clock, and only that, on uvloop")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--uvloop"):
+        import uvloop
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of policies, since Python 3.14
+            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--uvloop"):
+        items[:] = [item for item in items if item.get_closest_marker("real_time")]
     traps = [f"{item.nodeid}: {trap}" for item in items for trap in [_trap(item)] if trap]
     if traps:
         raise pytest.UsageError("\n".join(traps))

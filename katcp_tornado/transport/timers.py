@@ -35,7 +35,7 @@ class Timer:
         self._loop = loop
         self._callback = callback
         self._progress = progress
-        self._handle: Optional[asyncio.TimerHandle] = None
+        self._handle: Optional[asyncio.Handle] = None
         self._due = 0.0
         self._grace_until: Optional[float] = None
         self._seen = 0
@@ -80,19 +80,23 @@ class Timer:
         if self._grace_until is None:
             if now - self._due > STALL:
                 self._grace_until = now + STALL
-                self._wait_a_turn(now)
+                self._wait_a_turn()
                 return
         elif now < self._grace_until and self._progress is not None and self._progress() != self._seen:
-            self._wait_a_turn(now)
+            self._wait_a_turn()
             return
         self._handle = None
         self._grace_until = None
         self._callback()
 
-    def _wait_a_turn(self, now: float) -> None:
-        # Not call_soon: that would run before the next turn's reads.
+    def _wait_a_turn(self) -> None:
+        # Two steps: the first runs before the next turn's reads, the second behind them. (On asyncio a timer that is
+        # due would run behind them, too; on uvloop it is no other than call_soon.)
         self._seen = self._progress() if self._progress is not None else 0
-        self._handle = self._loop.call_at(now, self._fire)
+        self._handle = self._loop.call_soon(self._half_a_turn)
+
+    def _half_a_turn(self) -> None:
+        self._handle = self._loop.call_soon(self._fire)
 
 
 def _closed() -> None:
