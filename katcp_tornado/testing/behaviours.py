@@ -242,7 +242,8 @@ class Deaf(Behaviour):
 
     def reply(self, context: RequestContext, reply: Message) -> None:
         super().reply(context, reply)
-        context.connection.pause_reading()
+        if context.connection.behaviour is not self:  # where it rules the connection, it has done so with the greeting
+            context.connection.pause_reading()
 
 
 class Answer(Behaviour):

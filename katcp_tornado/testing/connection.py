@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, cast
 from tornado.concurrent import Future
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
+from ..errors import LineTooLong
 from ..wire.codec import Parser
 from ..wire.message import Message, MessageType
 from ..wire.values import Timestamp, encode
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .behaviours import Behaviour
     from .device import FakeDevice
 
-_LINE_LIMIT = 16 * 1024**2
 _CHUNK = 65536
 _LINGER_RST = struct.pack("ii", 1, 0)
 _PROTOCOL = re.compile(r"([0-9]+)(?:\.[0-9]+)?(?:-([A-Za-z]+))?")
@@ -63,7 +63,7 @@ class Connection:
         self.set_protocol(protocol)
         self._io_loop = device.io_loop
         self._stream = stream
-        self._parser = Parser(_LINE_LIMIT)
+        self._parser = Parser(device.limit + 1)
         self._open = True
         self._reading = False
         self._paused = False
@@ -184,6 +184,12 @@ class Connection:
             data = future.result()
         except StreamClosedError:
             self.close()
+            return
+        first, *others = data.splitlines()
+        limit = self.device.limit
+        if self._parser.buffer_size + len(first) > limit or any(len(line) > limit for line in others):
+            self.device.report(LineTooLong(f"a line of {self.address} is longer than {limit} bytes"))
+            self.close(reset=True)
             return
         for raw in self._parser.append(data):
             if not self._open:

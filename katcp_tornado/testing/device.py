@@ -65,6 +65,8 @@ class FakeDevice(Interface):
     :arg host: a numeric address of this machine.
     :arg port: 0 lets the system choose. The device keeps its port for good: see `stop`.
     :arg ssl_options: an `ssl.SSLContext` (or a dict as for `.TCPServer`): speak TLS.
+    :arg limit: the longest line, in bytes, that it takes from a client. A longer one is an error of the test: a
+        `.LineTooLong` in `errors`, and the connection is reset.
     """
 
     def __init__(
@@ -74,8 +76,11 @@ class FakeDevice(Interface):
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_options: Union[dict[str, Any], ssl.SSLContext, None] = None,
+        limit: int = 32 * 1024**2,
     ) -> None:
         super().__init__()
+        #: The longest line, in bytes, that the device takes from a client.
+        self.limit = limit
         #: The protocol version of new connections, a str.
         self.protocol = protocol
         #: How the connections behave for which `script` has nothing. May be set; counts for new connections.

@@ -35,6 +35,8 @@ class Link:
         closed: Callable[[Link], None],
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop  # type: ignore[attr-defined]
+        #: What watches sockets: the loop itself, but for that of Windows, which cannot.
+        self.selector: asyncio.AbstractEventLoop = io_loop.selector_loop  # type: ignore[attr-defined]
         self.is_open = True
         self.forgotten = False
         self._closed = closed
@@ -139,8 +141,8 @@ class Pipe:
         """Leave nothing on the loop."""
         self._flow.pipes.remove(self)
         self._cancel_timer()
-        self._link.loop.remove_reader(self._source)
-        self._link.loop.remove_writer(self._sink)
+        self._link.selector.remove_reader(self._source)
+        self._link.selector.remove_writer(self._sink)
 
     def impaired(self) -> None:
         """The faults have changed."""
@@ -221,9 +223,9 @@ class Pipe:
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                self._link.loop.add_reader(self._source, self._readable)
+                self._link.selector.add_reader(self._source, self._readable)
             else:
-                self._link.loop.remove_reader(self._source)
+                self._link.selector.remove_reader(self._source)
 
     def _readable(self) -> None:
         try:
@@ -252,11 +254,11 @@ class Pipe:
     def wait_for_room(self) -> None:
         """Send nothing before the sink can take it."""
         self._full = True
-        self._link.loop.add_writer(self._sink, self._writable)
+        self._link.selector.add_writer(self._sink, self._writable)
 
     def _writable(self) -> None:
         self._full = False
-        self._link.loop.remove_writer(self._sink)
+        self._link.selector.remove_writer(self._sink)
         if self._queue:  # the time that it has waited earns no bandwidth
             faults = self._flow.faults
             self._free = max(self._free, self._link.loop.time() - faults.latency - faults.pause)

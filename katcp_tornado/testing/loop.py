@@ -14,6 +14,8 @@ from typing import Any, Callable, Optional
 from tornado.concurrent import Future
 from tornado.platform.asyncio import AsyncIOLoop
 
+from ..transport import lookup
+
 __all__ = ["VirtualTimeLoop"]
 
 #: The wall clock of a new loop: 2020-09-13 12:26:40 UTC.
@@ -24,6 +26,8 @@ EPOCH = 1_600_000_000.0
 # queues behind what was sent before (a connect takes three such steps). At most so long, in real seconds, each.
 _ROUNDS = 3
 _ROUND = 0.05
+# How long, in real seconds, a name look-up in its thread holds the clock. One that hangs is overtaken by its deadline.
+_LOOK_UP = 1.0
 # How long to wait before giving up altogether, where it does not matter how long it takes.
 _LAST_CHANCE = 0.05
 
@@ -82,6 +86,7 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self._clock = clock
         self._traffic = False  # events, or sockets that are new, since the last jump
+        self._overtaken: object = None  # a look-up that has taken too long
         self._marker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._marker.bind(("127.0.0.1", 0))
         self._marker.settimeout(_ROUND)
@@ -111,6 +116,12 @@ class _Selector(selectors.DefaultSelector):
             return events
         if not self._clock.jumps:
             return super().select(timeout)
+        look_up = lookup.latest()
+        if look_up is not None and look_up is not self._overtaken:
+            events = super().select(_LOOK_UP)
+            if not events:
+                self._overtaken = look_up
+            return events
         if self._traffic:
             self._traffic = False
             self._settle()

@@ -21,9 +21,11 @@ of your own, with sensors, ``katcp_proxy`` stands before that one.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import warnings
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from tornado.concurrent import Future
@@ -78,6 +80,8 @@ def loop_errors(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 @pytest.fixture
 def io_loop(request: pytest.FixtureRequest, loop_errors: list[str]) -> Iterator[IOLoop]:
     """A `VirtualTimeLoop`; with ``@pytest.mark.real_time`` an ordinary IOLoop."""
+    _check_loop(request.node)
+    before = _current_loop()
     io_loop: IOLoop
     if request.node.get_closest_marker("real_time"):
         asyncio.set_event_loop(asyncio.new_event_loop())
@@ -93,16 +97,54 @@ def io_loop(request: pytest.FixtureRequest, loop_errors: list[str]) -> Iterator[
     loop: asyncio.AbstractEventLoop = io_loop.asyncio_loop  # type: ignore[attr-defined]
     loop.set_exception_handler(on_error)
     yield io_loop
+    if any(_is_busy(task) for task in asyncio.all_tasks(loop)):
+        _let_run(loop)
+    _end([task for task in asyncio.all_tasks(loop) if _is_busy(task)], loop_errors)
     _turn(io_loop)
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        loop_errors.append(f"a task was left on the loop: {task!r}")
-        task.cancel()
+    left = list(asyncio.all_tasks(loop))
+    _end(left, loop_errors)
     if left:
         _turn(io_loop)
     del left
-    asyncio.set_event_loop(None)
     io_loop.close(all_fds=True)
+    asyncio.set_event_loop(before)
+
+
+def _check_loop(item: pytest.Item) -> None:
+    """A test that another plugin runs on a loop of its own would wait for a device whose loop never runs."""
+    if inspect.iscoroutinefunction(getattr(item, "obj", None)) and item.get_closest_marker("gen_test") is None:
+        pytest.fail(
+            "io_loop, katcp_device and katcp_proxy are on a loop that this test does not run on (is it a test of "
+            "pytest-asyncio?): mark it gen_test (of pytest-tornado), call io_loop.run_sync() in a plain function, or "
+            "make the device inside the test: `with FakeDevice() as device:`",
+            pytrace=False,
+        )
+
+
+def _current_loop() -> Optional[asyncio.AbstractEventLoop]:
+    """The loop that is set in this thread. Asked in any other way, asyncio would make one, or warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of policies, since Python 3.14
+        local = getattr(asyncio.get_event_loop_policy(), "_local", None)
+    return getattr(local, "_loop", None)
+
+
+def _is_busy(task: asyncio.Task[Any]) -> bool:
+    """True if a task waits for nothing but its turn."""
+    return getattr(task, "_fut_waiter", task) is None
+
+
+def _let_run(loop: asyncio.AbstractEventLoop) -> None:
+    """A hundred turns, for the tasks that have something to do."""
+    for _ in range(100):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
+def _end(tasks: list[asyncio.Task[Any]], loop_errors: list[str]) -> None:
+    for task in tasks:
+        loop_errors.append(f"a task was left on the loop: {task!r}")
+        task.cancel()
 
 
 def _lift_timeout(item: pytest.Item) -> None:

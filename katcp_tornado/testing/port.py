@@ -38,12 +38,13 @@ class Port:
         """Refuse connections: to be called when the listening socket has just been closed."""
         sock = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name != "nt":  # there it would let another program take the port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((self.host, self.number))
         except OSError:  # somebody was faster, which listen() will report
             sock.close()
         else:
-            self._held = weakref.finalize(self, os.close, sock.detach())
+            self._held = weakref.finalize(self, socket.close, sock.detach())
 
     def release(self) -> None:
         """Give up the port that `hold` has held."""

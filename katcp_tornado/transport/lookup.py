@@ -74,12 +74,18 @@ def forget(host: str, done: Done) -> None:
     """Do not call *done* any more. The look-up itself cannot be ended."""
     with _lock:
         if host in _under_way:
-            _under_way[host] = [entry for entry in _under_way[host] if entry[1] != done]
+            _under_way[host][:] = [entry for entry in _under_way[host] if entry[1] != done]
 
 
 def outstanding() -> int:
     """Number of look-ups that are under way."""
     return len(_under_way)
+
+
+def latest() -> object:
+    """The look-up that was begun last, of those that are under way: another object for each; None if there is none."""
+    with _lock:
+        return next(reversed(_under_way.values()), None)
 
 
 def as_os_error(exc: BaseException) -> BaseException:

@@ -21,6 +21,7 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpclient import TCPClient
 
+from katcp_tornado import LineTooLong
 from katcp_tornado.testing import (
     Answer,
     Banner,
@@ -1022,3 +1023,31 @@ async def test_it_works_on_an_ordinary_loop(io_loop: VirtualTimeLoop, device: Fa
     peer = await connect(device)
     assert await peer.ask("?sleep 0.01") == ["!sleep ok"]
     assert "fake" not in repr(device) and device.address in repr(device)
+
+
+@pytest.mark.gen_test
+async def test_a_line_that_is_too_long_is_an_error_of_the_test(loop_errors: list[str], connect: Any) -> None:
+    with FakeDevice(limit=100) as device:
+        peer = await connect(device)
+        assert await peer.ask("?echo " + "x" * 90) == ["!echo ok " + "x" * 90]
+        peer.say("?echo " + "x" * 200)
+        with pytest.raises(ConnectionResetError):
+            await peer.rest()
+        (error,) = device.errors
+        assert isinstance(error, LineTooLong) and "longer than 100 bytes" in str(error)
+        device.errors.clear()
+    assert len(loop_errors) == 1
+    loop_errors.clear()
+
+
+@pytest.mark.gen_test
+async def test_a_deaf_device_that_reads_again_goes_on_reading(device: FakeDevice, connect: Any) -> None:
+    device.script(Deaf())
+    peer = await connect(device)
+    peer.say("?echo 1", "?echo 2")
+    await gen.sleep(1)
+    assert device.received == []
+    device.connections[0].resume_reading()
+    assert await peer.lines(2) == ["!echo ok 1", "!echo ok 2"]
+    assert await peer.ask("?echo 3") == ["!echo ok 3"]
+    assert await peer.ask("?echo 4") == ["!echo ok 4"]

@@ -16,7 +16,9 @@ from tornado import gen
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
 
-from katcp_tornado.testing import VirtualTimeLoop
+from katcp_tornado import Client, ConnectTimeout
+from katcp_tornado.testing import FakeDevice, VirtualTimeLoop
+from katcp_tornado.transport import lookup
 
 
 @pytest.fixture
@@ -315,3 +317,46 @@ async def test_real_time_gives_an_ordinary_loop(io_loop: VirtualTimeLoop) -> Non
     start = time.monotonic()
     await gen.sleep(0.02)
     assert time.monotonic() - start > 0.015
+
+
+@pytest.mark.gen_test
+async def test_the_clock_waits_for_a_name_look_up(
+    io_loop: VirtualTimeLoop, device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs in a thread, for which no time passes, however long it takes."""
+    real = lookup._getaddrinfo
+
+    def slow(*args: Any) -> Any:
+        if not args[2]:  # by name
+            time.sleep(0.05)
+        return real(*args)
+
+    monkeypatch.setattr(lookup, "_getaddrinfo", slow)
+    for _ in range(5):
+        async with Client("localhost", device.port, connect_timeout=0.01) as client:
+            await client.wait_connected()
+            await io_loop.idle()
+    assert io_loop.now < 0.3  # of the other family's quarter of a second
+
+
+@pytest.mark.gen_test
+async def test_a_look_up_that_hangs_is_overtaken(io_loop: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("katcp_tornado.testing.loop._LOOK_UP", 0.05)
+    end = threading.Event()
+
+    def hang(host: Any, port: int, flags: int) -> Any:
+        if flags:  # is it a number?
+            raise OSError("a name")
+        end.wait(5)
+        return []
+
+    monkeypatch.setattr(lookup, "_getaddrinfo", hang)
+    started = time.monotonic()
+    client = Client("device", 7147, connect_timeout=100, auto_reconnect=False)
+    with pytest.raises(ConnectTimeout):
+        await client.wait_connected()
+    assert io_loop.now == 100 and time.monotonic() - started < 2
+    end.set()
+    for thread in threading.enumerate():
+        if thread.name == "look-up of device":
+            thread.join()

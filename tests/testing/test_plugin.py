@@ -207,3 +207,63 @@ def test_gen_test(tmp_path: Path) -> None:
 def test_it_is_not_there_unless_asked_for(tmp_path: Path) -> None:
     result = run(tmp_path, "def test_it(katcp_device): pass\n", conftest="")
     assert "fixture 'katcp_device' not found" in result.stdout
+
+
+def test_a_task_that_never_rests_fails_its_test(tmp_path: Path) -> None:
+    """And does not hang the teardown."""
+    body = """
+def test_busy(io_loop):
+    async def busy():
+        while True:
+            await asyncio.sleep(0)
+
+    async def test():
+        asyncio.ensure_future(busy())
+
+    io_loop.run_sync(test)
+"""
+    result = run(tmp_path, body)
+    assert outcomes(result) == {"test_busy": "ERROR"}
+    assert "a task was left on the loop" in result.stdout
+
+
+def test_a_loop_of_somebody_else(tmp_path: Path) -> None:
+    """A test on a loop of its own, as of pytest-asyncio, is told so; the loop of before is current again afterwards."""
+    body = """
+async def test_wrong_loop(katcp_device):
+    async with Client(katcp_device.host, katcp_device.port) as client:
+        await client.wait_connected(timeout=5)
+
+async def test_device_inside():
+    with FakeDevice() as device:
+        async with Client(device.host, device.port) as client:
+            await client.wait_connected(timeout=5)
+
+@pytest.fixture
+def loop_of_ours():
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    assert asyncio.get_event_loop_policy()._local._loop is loop
+    asyncio.set_event_loop(None)
+    loop.close()
+
+def test_before_and_after(loop_of_ours, katcp_device):
+    assert IOLoop.current() is katcp_device.io_loop
+"""
+    runner = """
+import asyncio, inspect
+
+def pytest_pyfunc_call(pyfuncitem):
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        names = inspect.signature(pyfuncitem.obj).parameters
+        asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+        return True
+"""
+    result = run(tmp_path, body, conftest=runner + CONFTEST)
+    assert outcomes(result) == {
+        "test_wrong_loop": "ERROR",
+        "test_device_inside": "PASSED",
+        "test_before_and_after": "PASSED",
+    }, result.stdout
+    assert "a loop that this test does not run on" in result.stdout
