@@ -13,6 +13,7 @@ def main(args: Optional[Sequence[str]] = None) -> None:
     """Run the command with these arguments, by default those of the process, and exit."""
     try:
         from .commands import katcp_tornado
+        from .terminal import invoke
     except ModuleNotFoundError as exc:
         name = (exc.name or "").partition(".")[0]
         if name not in _EXTRA:
@@ -24,4 +25,4 @@ def main(args: Optional[Sequence[str]] = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    katcp_tornado.main(args, prog_name="katcp-tornado")
+    invoke(katcp_tornado, args)

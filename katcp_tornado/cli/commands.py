@@ -243,7 +243,7 @@ def ping(
     \b
     Exit codes:
       0    all were answered
-      3    never connected
+      3    never connected, or the link was lost before an answer
       4    not all were answered
     """
     from .ping import ping

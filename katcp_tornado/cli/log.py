@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 from typing import Any, Optional
 
 from .. import KatcpError, Message
@@ -48,6 +49,8 @@ def _number(text: str) -> Any:
     try:
         number = float(text)
     except ValueError:
+        return None
+    if not math.isfinite(number):  # JSON has none
         return None
     return number if abs(number) < 1e11 else number / 1000.0  # v4: milliseconds
 

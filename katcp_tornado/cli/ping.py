@@ -17,7 +17,7 @@ from .terminal import ExitCode, Output
 async def ping(
     target: Target, count: Optional[int], interval: float, json: bool, timeout: float, output: Output
 ) -> ExitCode:
-    """Measure round trips, then sum them up. OK if all were answered."""
+    """Measure round trips, then sum them up. OK if all were answered, in whatever words."""
     times: list[float] = []
     sent = 0
     loop = asyncio.get_running_loop()
@@ -33,7 +33,7 @@ async def ping(
                 sent += 1
                 began = loop.time()
                 try:
-                    await client.request("watchdog", timeout=timeout)
+                    await client.request_raw("watchdog", timeout=timeout)
                 except KatcpError as exc:
                     _line(output, json, sent, None, describe(exc))
                 else:
@@ -43,7 +43,9 @@ async def ping(
             _summary(output, json, sent, times, client.stats.connects - 1)
             raise
         _summary(output, json, sent, times, client.stats.connects - 1)
-    return ExitCode.OK if len(times) == sent else ExitCode.TIMEOUT
+        if len(times) == sent:
+            return ExitCode.OK
+        return ExitCode.NO_CONNECTION if client.stats.disconnects else ExitCode.TIMEOUT
 
 
 def _line(output: Output, json: bool, number: int, seconds: Optional[float], error: str) -> None:

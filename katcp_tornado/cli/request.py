@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Optional
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import NamedTuple, Optional, Union
 
 from .. import Client, ConnectionLost, Message, NotConnected, RequestTimeout, State
 from ..device_logs import level_of
@@ -30,7 +33,12 @@ class How(NamedTuple):
         return show.message_text(message) if output.isatty() and not self.raw else str(message)
 
 
-async def ask(target: Target, requests: Iterable[tuple[str, Sequence[bytes]]], how: How, output: Output) -> ExitCode:
+Request = tuple[str, Sequence[bytes]]
+
+
+async def ask(
+    target: Target, requests: Union[Iterable[Request], AsyncIterable[Request]], how: How, output: Output
+) -> ExitCode:
     """Send the requests, each once and one after the other, and write what comes back.
 
     The exit code is that of the first that was refused.
@@ -41,7 +49,7 @@ async def ask(target: Target, requests: Iterable[tuple[str, Sequence[bytes]]], h
         if how.log is not None:
             least = level_of(how.log)
             client.add_inform_callback("log", lambda message: _show_log(message, least))
-        for name, arguments in requests:
+        async for name, arguments in requests if isinstance(requests, AsyncIterable) else _each(requests):
             code = await _ask_one(target.address, client, name, arguments, how, output)
             if code is ExitCode.NO_CONNECTION:
                 return code
@@ -75,12 +83,43 @@ async def _ask_one(
     return ExitCode.OK if reply.reply_ok() else ExitCode.REFUSED
 
 
-def from_stdin() -> Iterator[tuple[str, list[bytes]]]:
+async def _each(requests: Iterable[Request]) -> AsyncIterator[Request]:
+    for request in requests:
+        yield request
+
+
+async def _lines() -> AsyncIterator[bytes]:
+    """The lines of the standard input, read in a thread: the loop goes on, and hears of Ctrl-C, while there is none."""
+    if sys.stdin is None:
+        return
+    # Of its own, since at the exit the interpreter would wait for the lock of sys.stdin, which a reading thread holds.
+    stream = io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False))
+    loop = asyncio.get_running_loop()
+    wanted = threading.Semaphore(0)
+    found: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def read() -> None:
+        while wanted.acquire():
+            line = stream.readline()
+            loop.call_soon_threadsafe(found.put_nowait, line)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        wanted.release()
+        line = await found.get()
+        if not line:
+            return
+        yield line
+
+
+async def from_stdin() -> AsyncIterator[Request]:
     """The requests of the standard input: a name and its arguments on a line, as KATCP spells them.
 
     Raises `ValueError` for a line that is none.
     """
-    for number, line in enumerate(sys.stdin.buffer, 1):
+    number = 0
+    async for line in _lines():
+        number += 1
         text = line.strip()
         if not text or text.startswith(b"%"):
             continue

@@ -19,6 +19,7 @@ from .. import (
     Reading,
     SensorInfo,
     SensorWatcher,
+    State,
 )
 from ..errors import describe
 from ..sensors.queries import is_pattern
@@ -200,6 +201,8 @@ def tell_gaps(client: Client, target: Target) -> None:
     lost: list[float] = []
 
     def on_lost() -> None:
+        if client.state is State.CLOSED:  # by ourselves
+            return
         lost.append(client.io_loop.time())
         complain(f"{target.address}: the link was lost: {describe(client.last_exc)}")
 

@@ -9,7 +9,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Callable, NoReturn, Optional, TextIO
 
 import click
@@ -79,10 +79,39 @@ class Output:
             function()
         except OSError as exc:
             self.error = exc
-            # The interpreter flushes what is left when it exits, and would complain.
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            _drop(self._stream)
             self._failed()
+
+
+def _drop(stream: TextIO) -> None:
+    """Drop what is left: the interpreter flushes it when it exits, and would complain."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def invoke(command: click.Command, args: Optional[Sequence[str]]) -> NoReturn:
+    """Run the command that the arguments name, and exit. Its errors, those of usage too, are one line."""
+    code: Any = ExitCode.OK
+    stdout = sys.stdout
+    try:
+        code = command.main(args, prog_name="katcp-tornado", standalone_mode=False)
+    except click.ClickException as exc:
+        code = exc.exit_code
+        if type(exc).__name__ == "NoArgsIsHelpError":
+            exc.show()
+        else:
+            ctx = getattr(exc, "ctx", None)
+            path = "katcp-tornado" if ctx is None else ctx.command_path
+            complain(f"{exc.format_message()} (see {path} --help)")
+    except click.Abort:
+        code = ExitCode.INTERRUPTED
+    except SystemExit as exc:
+        code = exc.code if sys.stdout is stdout else ExitCode.BROKEN_PIPE  # click has put another in its place
+    except OSError as exc:  # of the help, on a full disk
+        _drop(sys.stdout)
+        complain(f"cannot write: {exc}")
+        code = ExitCode.REFUSED
+    sys.exit(code)
 
 
 def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:

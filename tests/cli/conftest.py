@@ -31,10 +31,10 @@ def start(environment: Any) -> Iterator[Any]:
     """Starts ``katcp-tornado`` with the given arguments, warnings being errors."""
     started = []
 
-    async def start(*args: Any) -> Any:
+    async def start(*args: Any, stdin: int = asyncio.subprocess.DEVNULL) -> Any:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-c", LAUNCHER, *args),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -48,6 +49,28 @@ def test_usage_errors(args: Any) -> None:
     result = CliRunner().invoke(commands.katcp_tornado, args)
     assert result.exit_code == 2
     assert "Error: " in result.output
+
+
+@pytest.mark.parametrize("args", [["nonesuch"], ["request", "device", "not a name"], ["sensors", "--nonesuch"]])
+def test_a_usage_error_is_one_line(args: Any) -> None:
+    done = python("-m", "katcp_tornado", *args)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("katcp-tornado: ") and done.stderr.count("\n") == 1
+    assert "--help" in done.stderr
+
+
+@pytest.mark.parametrize(("full", "code"), [(False, 141), (True, 1)])
+def test_a_help_that_cannot_be_written(full: bool, code: int) -> None:
+    command = [sys.executable, "-m", "katcp_tornado", "--help"]
+    if full:
+        with open("/dev/full", "w") as output:
+            done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False, timeout=60)
+    else:
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60)
+        os.close(writing)
+    assert done.returncode == code and done.stderr.count(b"\n") == full
 
 
 def test_run_as_a_module() -> None:

@@ -344,6 +344,17 @@ async def test_ctrl_c(device: FakeDevice, start: Any) -> None:
 
 @pytest.mark.real_time
 @pytest.mark.gen_test
+async def test_ctrl_c_while_the_standard_input_says_nothing(device: FakeDevice, start: Any) -> None:
+    process = await start("request", device.address, "-", stdin=asyncio.subprocess.PIPE)
+    process.stdin.write(b"echo a\\_b\n")
+    assert await process.stdout.readline() == b"!echo[1] ok a\\_b\n"
+    process.send_signal(signal.SIGINT)
+    assert (await process.stdout.read(), await process.stderr.read()) == (b"", b"")
+    assert await process.wait() == 130
+
+
+@pytest.mark.real_time
+@pytest.mark.gen_test
 async def test_nobody_reads_to_the_end(device: FakeDevice, start: Any) -> None:
     process = await start("request", device.address, "informs", "20000")
     assert await process.stdout.readline() == b"#informs[1] 0\n"

@@ -15,7 +15,7 @@ from katcp_tornado.cli.ping import ping
 from katcp_tornado.cli.sensors import How, follow, sensors, wait
 from katcp_tornado.cli.targets import HostPort, Target
 from katcp_tornado.cli.terminal import ExitCode
-from katcp_tornado.testing import Answer, FakeDevice, Reset, Silent
+from katcp_tornado.testing import Answer, Drop, FakeDevice, Reset, Silent
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def test_wait_ends(target: Target, output: Any, capsys: Any) -> None:
 
 
 @pytest.mark.gen_test
-async def test_log(device: FakeDevice, target: Target, output: Any, written: Any) -> None:
+async def test_log(device: FakeDevice, target: Target, output: Any, written: Any, capsys: Any) -> None:
     task = asyncio.ensure_future(log(target, "warn", "debug", False, 10, output))
     await gen.sleep(1)
     for words in (("error", "5.25", "a.b", "it \x1b[31mburns"), ("info", "6", "a", "no"), ("WARNING", "x", "a"), ()):
@@ -183,6 +183,19 @@ async def test_log(device: FakeDevice, target: Target, output: Any, written: Any
         "- WARNING a: ",
     ]
     assert device.count("log-level") == 1
+    assert capsys.readouterr().err == ""  # no link was lost
+
+
+@pytest.mark.gen_test
+async def test_log_whose_time_json_cannot_write(device: FakeDevice, target: Target, output: Any, written: Any) -> None:
+    task = asyncio.ensure_future(log(target, "all", None, True, 10, output))
+    await gen.sleep(1)
+    device.inform_all("log", "info", "nan", "a", "text")
+    await gen.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert json.loads(written.getvalue()) == {"level": "info", "timestamp": None, "name": "a", "message": "text"}
 
 
 @pytest.mark.gen_test
@@ -196,8 +209,10 @@ async def test_ping(device: FakeDevice, target: Target, output: Any, written: An
 
 @pytest.mark.gen_test
 async def test_pings_that_are_lost(device: FakeDevice, target: Target, output: Any, written: Any) -> None:
-    device.on_request("watchdog", Silent(), Answer("ok"))
+    device.on_request("watchdog", Silent(), Answer("invalid", "what?"))
     assert await ping(target, 2, 0.5, False, 1, output) == ExitCode.TIMEOUT
     assert "2 sent, 1 answered, 1 lost, 0 reconnects" in written.getvalue()
+    device.on_request("watchdog", Drop(), always=True)
+    assert await ping(target, 1, 0.5, False, 1, output) == ExitCode.NO_CONNECTION
     device.behaviour = Reset()
     assert await ping(target, 2, 0.5, False, 1, output) == ExitCode.NO_CONNECTION
