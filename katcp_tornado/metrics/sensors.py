@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Callable, Optional, Union
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.core import Metric as MetricFamily
 from prometheus_client.samples import Sample
 
-from .. import SensorInfo, SensorStatus, SensorWatcher
+from .. import Reading, SensorInfo, SensorStatus, SensorWatcher
 from .described import KINDS, DescribedSensor, Metric, number_of
 from .histogram import check_buckets
 from .on_loop import loop_of, on_loop
@@ -23,14 +23,45 @@ logger = logging.getLogger("katcp_tornado")
 Mirror = Union[SensorWatcher, Any]
 
 
-#: From a status, None for a sensor that was never read, to the value of the label.
-_STATUS = {status: status.value for status in SensorStatus} | {None: SensorStatus.UNKNOWN.value}
+#: Makes the further labels and the value of a sample; None if there is none.
+Made = Callable[[SensorInfo, Optional[Reading]], Optional[tuple[Mapping[str, str], float]]]
 
+_NO_LABELS: Mapping[str, str] = {}
+#: From a status, None for a sensor that was never read, to its label.
+_STATUS: dict[Optional[SensorStatus], Mapping[str, str]] = {
+    None: {"status": SensorStatus.UNKNOWN.value},
+    **{status: {"status": status.value} for status in SensorStatus},
+}
 _PAD = (None,) * (len(Sample._fields) - 3)
 
 
-def _sample(name: str, labels: Mapping[str, str], value: float) -> Sample:
-    return tuple.__new__(Sample, (name, labels, value, *_PAD))  # half the time of Sample()
+class Snapshot(NamedTuple):
+    """The sensors of a device at one moment: the n-th name belongs to the n-th info and reading."""
+
+    device: str
+    names: list[str]
+    infos: list[SensorInfo]
+    readings: list[Optional[Reading]]
+
+
+class LazySamples:
+    """Samples that are made when they are written, a few at a time, so that not all are in memory at once.
+
+    :arg make: makes the labels besides ``device`` and ``sensor``, and the value, of an info and a reading; or None.
+    """
+
+    def __init__(self, name: str, snapshots: Sequence[Snapshot], make: Made) -> None:
+        self._name = name
+        self._snapshots = snapshots
+        self._make = make
+
+    def __iter__(self) -> Iterator[Sample]:
+        metric, make, new = self._name, self._make, tuple.__new__  # half the time of Sample()
+        for device, names, infos, readings in self._snapshots:
+            for name, info, reading in zip(names, infos, readings):
+                made = make(info, reading)
+                if made is not None:
+                    yield new(Sample, (metric, {"device": device, "sensor": name, **made[0]}, made[1], *_PAD))
 
 
 class SensorCollector:
@@ -73,61 +104,38 @@ class SensorCollector:
         return _sensor_families()
 
     def collect(self) -> Iterable[MetricFamily]:
-        """The families of this moment, one after the other, so that only one needs memory for its samples."""
+        """The families of this moment. Their samples are made one by one, when they are written."""
         watchers = {str(device): mirror for device, mirror in list(self._watchers.items())}
         for device in [device for device in self._described if device not in watchers]:
             self._forget(self._described.pop(device, {}))
-        rows = []
-        for device, mirror in watchers.items():
-            sensors = on_loop(loop_of(mirror), functools.partial(self._follow, device, mirror))
-            rows += [
-                (
-                    {"device": device, "sensor": name},
-                    sensor.info,
-                    sensor.reading,
-                    number_of(sensor.info, sensor.reading),
-                )
-                for name, sensor in sensors
-            ]
-        values, statuses, times, infos = _sensor_families()
-        values.samples = [_sample(values.name, labels, number) for labels, _, _, number in rows if number is not None]
-        yield values
-        del values
-        statuses.samples = [
-            _sample(statuses.name, {**labels, "status": _STATUS[reading and reading.status]}, 1.0)
-            for labels, _, reading, _ in rows
+        snapshots = [
+            on_loop(loop_of(mirror), functools.partial(self._follow, device, mirror))
+            for device, mirror in watchers.items()
         ]
-        yield statuses
-        del statuses
-        times.samples = [
-            _sample(times.name, labels, float(reading.timestamp))
-            for labels, _, reading, _ in rows
-            if reading is not None and reading.status is not SensorStatus.UNREACHABLE
-        ]
-        yield times
-        del times
-        infos.samples = [
-            _sample(
-                "katcp_sensor_info",
-                {**labels, "type": info.type_name, "units": info.units, "description": info.description},
-                1.0,
-            )
-            for labels, info, _, _ in rows
-        ]
-        yield infos
-        del infos
+        for family, make in zip(_sensor_families(), (_value, _status, _time, _info)):
+            name = family.name + ("_info" if family.type == "info" else "")
+            family.samples = LazySamples(name, snapshots, make)  # type: ignore[assignment]
+            yield family
         if self._describe is not None:
             own: dict[str, MetricFamily] = {}
-            for labels, _, _, number in rows:
-                self._add_own(own, labels["device"], labels["sensor"], number)
+            for device, names, infos, readings in snapshots:
+                described = self._described.get(device, {})
+                for name, info, reading in zip(names, infos, readings):
+                    one = described.get(name)
+                    if one is not None and one.metric is not None:
+                        self._add_own(own, device, name, one, one.metric, number_of(info, reading))
             yield from own.values()
 
-    def _add_own(self, families: dict[str, MetricFamily], device: str, name: str, number: Optional[float]) -> None:
+    @staticmethod
+    def _add_own(
+        families: dict[str, MetricFamily],
+        device: str,
+        name: str,
+        own: DescribedSensor,
+        metric: Metric,
+        number: Optional[float],
+    ) -> None:
         """Add the samples of a sensor that has a metric of its own."""
-        own = self._described.get(device, {}).get(name)
-        metric = None if own is None else own.metric
-        if own is None or metric is None:
-            return
         family = families.get(metric.name)
         if family is None:
             family = families[metric.name] = MetricFamily(metric.name, metric.help, metric.kind)
@@ -142,12 +150,13 @@ class SensorCollector:
         elif number is not None:
             family.add_sample(metric.name + ("_total" if metric.kind == "counter" else ""), labels, number)
 
-    def _follow(self, device: str, mirror: Mirror) -> list[tuple[str, Any]]:
-        """The sensors of a member, by name, those that are new described; runs on the loop."""
-        sensors = list((mirror.sensors if isinstance(mirror, SensorWatcher) else mirror.sensor).items())
+    def _follow(self, device: str, mirror: Mirror) -> Snapshot:
+        """What a member says now, the sensors that are new described; runs on the loop."""
+        mirrored = mirror.sensors if isinstance(mirror, SensorWatcher) else mirror.sensor
+        names, sensors = list(mirrored), list(mirrored.values())
         if self._describe is not None:
             before, now = self._described.get(device, {}), {}
-            for name, sensor in sensors:
+            for name, sensor in zip(names, sensors):
                 own = before.pop(name, None)
                 if own is None or own.info != sensor.info:
                     if own is not None:
@@ -158,7 +167,7 @@ class SensorCollector:
                 now[name] = own
             self._forget(before)
             self._described[device] = now
-        return sensors
+        return Snapshot(device, names, [sensor.info for sensor in sensors], [sensor.reading for sensor in sensors])
 
     @staticmethod
     def _forget(described: Mapping[str, DescribedSensor]) -> None:
@@ -184,6 +193,25 @@ class SensorCollector:
             logger.exception("Exception in the describe function of a SensorCollector for sensor %s", info.name)
             return None
         return metric
+
+
+def _value(info: SensorInfo, reading: Optional[Reading]) -> Optional[tuple[Mapping[str, str], float]]:
+    number = number_of(info, reading)
+    return None if number is None else (_NO_LABELS, number)
+
+
+def _status(info: SensorInfo, reading: Optional[Reading]) -> tuple[Mapping[str, str], float]:
+    return _STATUS[None if reading is None else reading.status], 1.0
+
+
+def _time(info: SensorInfo, reading: Optional[Reading]) -> Optional[tuple[Mapping[str, str], float]]:
+    if reading is None or reading.status is SensorStatus.UNREACHABLE:
+        return None
+    return _NO_LABELS, float(reading.timestamp)
+
+
+def _info(info: SensorInfo, reading: Optional[Reading]) -> tuple[Mapping[str, str], float]:
+    return {"type": info.type_name, "units": info.units, "description": info.description}, 1.0
 
 
 def _sensor_families() -> list[MetricFamily]:
