@@ -1,4 +1,4 @@
-"""The command ``katcp-tornado``; it needs the extra ``cli``: click and rich."""
+"""The command ``katcp-tornado``; it needs the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
-_EXTRA = ("click", "rich", "platformdirs", "tomli")
+_EXTRA = ("click", "rich", "platformdirs", "tomli", "textual", "prompt_toolkit")
 
 
 def main(args: Optional[Sequence[str]] = None) -> None:
@@ -14,6 +14,8 @@ def main(args: Optional[Sequence[str]] = None) -> None:
     try:
         from .commands import katcp_tornado
         from .terminal import invoke
+
+        invoke(katcp_tornado, args)
     except ModuleNotFoundError as exc:
         name = (exc.name or "").partition(".")[0]
         if name not in _EXTRA:
@@ -25,4 +27,3 @@ def main(args: Optional[Sequence[str]] = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    invoke(katcp_tornado, args)

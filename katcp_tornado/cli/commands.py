@@ -130,7 +130,7 @@ def _run(command: Any) -> None:
 @timeout_option("30", "For the connection, and for the answer.")
 @json_option
 @click.option("--value", is_flag=True, help="Write bare values.")
-@click.option("--watch", is_flag=True, help="Follow the sensors: a line for each update, through reconnections.")
+@click.option("--watch", is_flag=True, help="Follow the sensors, through reconnections.")
 @click.option("--strategy", metavar="TEXT", default="auto", show_default=True, help='With --watch: such as "period 1".')
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after so many updates.")
 @target_options
@@ -151,6 +151,9 @@ def sensors(
 
     On a terminal that is a table, otherwise a line for each: name, status, value and units, with tabs between them.
     With --json, each line is an object of name, type, units, description, params, status, value and timestamp.
+
+    With --watch, a terminal shows them live: / filters by name, s sorts, q quits; while the device is away, the last
+    values are grey. Off a terminal, and with --count, --json or --value, there is a line for each update.
 
     \b
     Examples:

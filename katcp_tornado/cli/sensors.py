@@ -110,20 +110,18 @@ def missing(device: Device, target: Target, choice: Choice) -> bool:
 
 def write(rows: list[tuple[SensorInfo, Optional[Reading]]], how: How, output: Output) -> None:
     """Write sensors in order of their names: a table on a terminal, otherwise a line for each."""
-    if how.json:
-        for info, reading in rows:
-            output.line(show.as_json(show.sensor_json(info, reading)))
-    elif how.value:
-        for _, reading in rows:
-            output.line(show.value_text(reading))
-    elif output.isatty():
+    if output.isatty() and not (how.json or how.value):
         table(rows, output)
     else:
         for info, reading in rows:
-            output.line(show.sensor_line(info, reading))
+            output.line(line_of(info, reading, how))
 
 
-STYLES = {"nominal": "green", "warn": "yellow", "error": "red", "failure": "red", "unreachable": "bright_black"}
+def line_of(info: SensorInfo, reading: Optional[Reading], how: How) -> str:
+    """A sensor on a line, as it is wanted."""
+    if how.json:
+        return show.as_json(show.sensor_json(info, reading))
+    return show.value_text(reading) if how.value else show.sensor_line(info, reading)
 
 
 def table(rows: list[tuple[SensorInfo, Optional[Reading]]], output: Output) -> None:
@@ -143,7 +141,7 @@ def table(rows: list[tuple[SensorInfo, Optional[Reading]]], output: Output) -> N
             Text(show.printable(info.name), overflow="fold"),
             Text(show.value_text(reading), overflow="fold"),
             Text(show.printable(info.units)),
-            Text(status, style=STYLES.get(status, "")),
+            Text(status, style=show.STYLES.get(status, "")),
         ]
         if wide:
             cells.append(Text("" if reading is None else show.age(reading.timestamp)))
@@ -164,36 +162,57 @@ class Follower(SensorWatcher):
 
 
 async def follow(target: Target, words: Sequence[str], how: How, timeout: Optional[float], output: Output) -> ExitCode:
-    """Write each update of the sensors, through all that happens to the link, a line for each."""
+    """Follow the sensors through all that happens to the link: live in place on a terminal, otherwise in lines."""
     choice = Choice(words)
-    over = asyncio.get_running_loop().create_future()
-    left = [how.most]
-
-    def told(info: SensorInfo, reading: Reading) -> None:
-        if left[0] == 0:
-            return
-        if how.json:
-            output.line(show.as_json(show.sensor_json(info, reading)))
-        elif how.value:
-            output.line(show.value_text(reading))
-        else:
-            output.line(show.sensor_line(info, reading))
-        if left[0] is not None:
-            left[0] -= 1
-            if left[0] == 0 and not over.done():
-                over.set_result(None)
-
+    options = {"strategy": how.strategy, "params": how.params}
     async with target.client() as client:
-        options = {"strategy": how.strategy, "params": how.params}
-        watcher = Follower(client, told, filter=lambda info: choice.wants(info.name), **options)
-        client.add_sensor_watcher(watcher)
+        if output.is_screen() and not (how.json or how.value or how.most):
+            return await _follow_live(target, client, choice, options, timeout)
+        lines = _Lines(how, output)
+        client.add_sensor_watcher(Follower(client, lines.add, filter=lambda info: choice.wants(info.name), **options))
         tell_gaps(client, target)
         try:
             await client.wait_connected(timeout)
         except KatcpError as exc:
             return failed(target, client, exc)
-        await over
+        await lines.over
     return ExitCode.OK
+
+
+async def _follow_live(
+    target: Target, client: Client, choice: Choice, options: dict[str, Any], timeout: Optional[float]
+) -> ExitCode:
+    from .watch import WatchApp, Watcher
+
+    watcher = Watcher(client, filter=lambda info: choice.wants(info.name), **options)
+    client.add_sensor_watcher(watcher)
+    app = WatchApp(target, client, watcher, choice.names)
+    connected = client.wait_connected(timeout)
+    connected.add_done_callback(lambda _: app.exit() if connected.exception() else None)
+    await app.run_async(mouse=False)
+    if connected.done() and (error := connected.exception()) is not None:
+        return failed(target, client, error)
+    connected.cancel()
+    return ExitCode.INTERRUPTED if app.interrupted else ExitCode.OK
+
+
+class _Lines:
+    """Writes a line for each update, until there were as many as are wanted: then *over* is settled."""
+
+    def __init__(self, how: How, output: Output) -> None:
+        self.over = asyncio.get_running_loop().create_future()
+        self._how = how
+        self._left = how.most
+        self._output = output
+
+    def add(self, info: SensorInfo, reading: Reading) -> None:
+        if self._left == 0:
+            return
+        self._output.line(line_of(info, reading, self._how))
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0 and not self.over.done():
+                self.over.set_result(None)
 
 
 def tell_gaps(client: Client, target: Target) -> None:

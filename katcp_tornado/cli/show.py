@@ -8,6 +8,9 @@ from typing import Any, Optional
 
 from .. import Message, Reading, SensorInfo
 
+#: The colours of statuses, as rich names them.
+STYLES = {"nominal": "green", "warn": "yellow", "error": "red", "failure": "red", "unreachable": "bright_black"}
+
 
 def printable(text: str) -> str:
     """The text with all that is not printable escaped: it may come from a device, and is to reach a terminal."""

@@ -54,6 +54,10 @@ class Output:
         """True if it is a terminal."""
         return self._stream.isatty()
 
+    def is_screen(self) -> bool:
+        """True if it, the standard input and the standard error are terminals: a person sits there."""
+        return self.isatty() and all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
     def fileno(self) -> int:
         """The file descriptor."""
         return self._stream.fileno()
