@@ -30,7 +30,7 @@ from ..errors import ClientClosed, DeviceDisconnected, HandshakeTimeout, one_lin
 from ..protocol.counters import Counters
 from ..protocol.request_queues import Entry
 from ..protocol.session import Session
-from ..transport import forks
+from ..transport import forks, pace
 from ..transport.dialer import Dial
 from ..transport.lookup import address_text
 from ..transport.stream import Stream
@@ -130,7 +130,12 @@ class Link:
     # Attempts
 
     def _begin(self, generation: int) -> None:
-        """Start an attempt; the state is CONNECTING already."""
+        """Start an attempt, as soon as there is room for it in a turn of the loop; the state is CONNECTING already."""
+        attempt = partial(self._attempt, generation)
+        if not pace.of(self.loop).full(self.loop, attempt):
+            attempt()
+
+    def _attempt(self, generation: int) -> None:
         if generation != self._generation:
             return
         self._generation += 1

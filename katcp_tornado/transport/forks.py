@@ -47,6 +47,7 @@ def leave(io_loop: IOLoop, sock: socket.socket, private: bool) -> None:
     if private:
         with contextlib.suppress(Exception):  # the fork may have come in the middle of a step of another thread
             io_loop.remove_handler(sock)
+            io_loop.selector_loop.remove_reader(sock.fileno())  # type: ignore[attr-defined]
             io_loop.selector_loop.remove_writer(sock.fileno())  # type: ignore[attr-defined]
     sock.close()
 

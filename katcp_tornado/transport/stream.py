@@ -1,10 +1,9 @@
 """The bytes of one connection: an IOStream, and the only file that knows how it reads.
 
 IOStream's reading interface gives data to a Future, one read at a time. A session wants each chunk at once, so
-the streams here override `read_from_fd`, the documented extension point: under one `read_until_close`, which is
-never cancelled, it hands what has come to the session and reports that there is nothing more to read. From the
-second chunk on, the loop calls it without the detour by IOStream. The received bytes go to one buffer per thread;
-the session copies what it keeps.
+the streams here override `read_from_fd`, the documented extension point: it hands what has come to the session and
+reports that there is nothing more to read. The loop calls it without the detour by IOStream. The received bytes go to
+one buffer per thread; the session copies what it keeps.
 
 Writing tries the socket at once while nothing is waiting to be sent, and gives IOStream only the rest. Writes
 that can wait are gathered and go out together, once in a turn of the loop.
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from tornado.iostream import IOStream
 
 from ..errors import WriteBufferFull
-from . import forks
+from . import forks, pace
 from .timers import clock
 
 if TYPE_CHECKING:
@@ -62,8 +61,10 @@ class Stream(IOStream):
         "_loop",
         "_lost",
         "_max_write",
+        "_pace",
         "_receive",
         "_recv_into",
+        "_selector",
         "_send",
         "backlog",
         "last_rx",
@@ -78,6 +79,8 @@ class Stream(IOStream):
     ) -> None:
         super().__init__(sock, read_chunk_size=1)
         self._loop: asyncio.AbstractEventLoop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
+        # What IOLoop hands sockets to.
+        self._selector: asyncio.AbstractEventLoop = self.io_loop.selector_loop  # type: ignore[attr-defined]
         self._clock = clock(self._loop)
         self._recv_into: Callable[[memoryview], int] = sock.recv_into
         self._send: Callable[[Any], int] = sock.send
@@ -86,6 +89,7 @@ class Stream(IOStream):
         self._max_write = max_write
         self._counters = counters
         self._chunk = _chunk_buffer()
+        self._pace = pace.of(self._loop)
         self._gathered: list[bytes] = []
         self._broken: Optional[OSError] = None  # what went wrong with a write
         #: Bytes accepted by `send` and not yet by the system.
@@ -100,13 +104,17 @@ class Stream(IOStream):
             returns. It may close the stream. Returns something true if the peer has more to send now.
         """
         self._receive = receive
-        self.read_until_close()
+        self.watch_reading()
 
     def close(self, exc_info: Any = False) -> None:
         """Close at once. What waits to be sent is lost, and nothing is called any more."""
         self._lost = None
         self._receive = len  # and not the session, which holds this stream: so both go without the garbage collector
         self._gathered.clear()
+        if self._pace.last is self:
+            self._pace.last = None
+        if not self.closed() and self.socket.fileno() >= 0:  # a forked child has closed its copy
+            self._selector.remove_reader(self.socket.fileno())
         super().close(exc_info)
 
     def leave(self, private: bool) -> None:
@@ -184,10 +192,33 @@ class Stream(IOStream):
 
     # In
 
+    def watch_reading(self) -> None:
+        """Begin to read: first what is there already."""
+        self._shorten()
+        self.readable()
+
+    def readable(self) -> None:
+        """Read a chunk, in this turn of the loop or, if other clients have used that up, in a later one."""
+        pace = self._pace
+        if pace.last is not self:
+            if pace.full(self._loop, self._resume):
+                self._selector.remove_reader(self.socket.fileno())  # which would say it again in each turn
+                return
+            pace.last = self
+        self.read_from_fd()
+
+    def _resume(self) -> None:
+        """Read the chunk that was put off."""
+        if not self.closed():
+            self._shorten()
+            self.read_from_fd()
+
     def read_from_fd(self, buf: Any = None) -> Optional[int]:
         """Override: hand over one chunk, and tell IOStream that there is nothing to read."""
-        if buf is not None and self.last_rx is not None:
+        if buf is not None:
             self._shorten()
+            if self._pace.full(self._loop, self._resume):
+                return None
         try:
             size = self._recv_into(self._chunk)
         except BlockingIOError as exc:
@@ -227,12 +258,12 @@ class Stream(IOStream):
         """There was nothing to read."""
 
     def _shorten(self) -> None:
-        """Let the loop call `read_from_fd` itself from now on.
+        """Have the loop call `readable` itself.
 
         IOLoop and IOStream take six calls to find out that there is a chunk to read, an eighth of the work of a
-        request. The registration remains IOStream's own, for writing too, and ends with it.
+        request. They put their own in its place when a write had to wait; then, it is called by them once more.
         """
-        self.io_loop.selector_loop.add_reader(self.socket.fileno(), self.read_from_fd)  # type: ignore[attr-defined]
+        self._selector.add_reader(self.socket.fileno(), self.readable)
 
     def _lose(self, exc: Optional[BaseException]) -> None:
         lost = self._lost

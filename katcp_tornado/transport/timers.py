@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Callable, Optional
 
+from . import pace
+
 #: A timer that fires so much late, in seconds, has been held up by somebody's callback.
 STALL = 1.0
 
@@ -21,7 +23,8 @@ class Timer:
 
     If the loop was held up, what the device sent meanwhile still waits in the kernel when the timer fires. So a
     timer that is more than `STALL` seconds late first lets the loop read: it waits for one turn of the loop, and
-    for more as long as *progress*, a number that grows with what is read, changes (at most `STALL` seconds).
+    for more as long as *progress*, a number that grows with what is read, changes (at most `STALL` seconds). So does
+    one that fires while there is more to read than fits into a turn: see `pace`.
     """
 
     __slots__ = ("_callback", "_due", "_grace_until", "_handle", "_loop", "_progress", "_seen")
@@ -77,12 +80,13 @@ class Timer:
 
     def _fire(self) -> None:
         now = self._loop.time()
+        behind = bool(pace.of(self._loop).waiting)
         if self._grace_until is None:
-            if now - self._due > STALL:
+            if behind or now - self._due > STALL:
                 self._grace_until = now + STALL
                 self._wait_a_turn()
                 return
-        elif now < self._grace_until and self._progress is not None and self._progress() != self._seen:
+        elif now < self._grace_until and self._progress is not None and (behind or self._progress() != self._seen):
             self._wait_a_turn()
             return
         self._handle = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from functools import partial
@@ -35,7 +34,7 @@ class TLSStream(Stream):
     do: the loop does not watch for that until the opposite has happened, and is not kept busy for nothing.
     """
 
-    __slots__ = ("_reads_first", "_selector", "_writes_first")
+    __slots__ = ("_reads_first", "_writes_first")
 
     socket: ssl.SSLSocket
 
@@ -43,8 +42,11 @@ class TLSStream(Stream):
         super().__init__(sock, *args)
         self._recv_into = partial(_unless_blocking, self._recv_into, ssl.SSLWantWriteError)
         self._send = partial(_unless_blocking, self._send, ssl.SSLWantReadError)
-        self._selector: asyncio.AbstractEventLoop = self.io_loop.selector_loop  # type: ignore[attr-defined]
         self._reads_first = self._writes_first = False
+
+    def watch_reading(self) -> None:
+        """Override: under one read of IOStream that never ends, so that its registration is there to be changed."""
+        self.read_until_close()
 
     def read_from_fd(self, buf: Any = None) -> Optional[int]:
         """Override: as `Stream`, and also what TLS has decrypted already, of which the loop knows nothing."""
@@ -82,7 +84,7 @@ class TLSStream(Stream):
         """Override: what TLS has to write first can be written, perhaps."""
         if self._writes_first:
             self._writes_first = False
-            self._selector.add_reader(self.fileno(), self.read_from_fd)
+            self._selector.add_reader(self.fileno(), self.readable)
             self.read_from_fd()
         if not self.closed():
             super()._handle_write()

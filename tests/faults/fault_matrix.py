@@ -81,5 +81,6 @@ FAULTS: dict[str, Row] = {
         (VIRTUAL,),
     ),
     "F48": Row("16 MB of non-ASCII in one line", "no turn over 100 ms; errors and log lines of 1 KiB", (VIRTUAL,)),
+    "F49": Row("200 clients of one loop flooded, or lost, at once", "no turn of the loop over 30 ms", (REAL,)),
     "F50": Row("replies in pieces, the next after our acknowledgement", "acknowledged at once", (REAL,)),
 }

@@ -3,16 +3,97 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 
 import pytest
+from tornado.ioloop import IOLoop
 
-from katcp_tornado import Client
+from katcp_tornado import Backoff, Client, Timestamp
 from katcp_tornado.transport.stream import QUICKACK
+
+CLIENTS = 200
+FLOOD = b"#sensor-status 1234567890.123456 1 some-sensor nominal 12345\n" * 600
 
 PIECE = 4096
 DELAYED_ACK = 0.04  # s, of Linux
+
+
+class Turns:
+    """Measures the longest turn of a loop, in CPU time, without the garbage collector's."""
+
+    def __init__(self) -> None:
+        self.longest = self._collected = self._collecting = 0.0
+        self._began = time.process_time()
+
+    def __enter__(self) -> Turns:
+        gc.callbacks.append(self._on_gc)
+        self._handle = asyncio.get_running_loop().call_soon(self._turn)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        gc.callbacks.remove(self._on_gc)
+        self._handle.cancel()
+
+    def _on_gc(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting = time.process_time()
+        else:
+            self._collected += time.process_time() - self._collecting
+
+    def _turn(self) -> None:
+        now = time.process_time()
+        self.longest = max(self.longest, now - self._began - self._collected)
+        self._began, self._collected = now, 0.0
+        self._handle = asyncio.get_running_loop().call_soon(self._turn)
+
+
+@pytest.mark.slow
+@pytest.mark.real_time
+@pytest.mark.gen_test
+async def test_f49_many_clients_flooded_and_lost_at_once_do_not_hold_up_the_loop(io_loop: IOLoop) -> None:
+    served: list[asyncio.StreamWriter] = []
+    received = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+        writer.write(b"#version-connect katcp-protocol 5.1-MIB\n")
+
+    def on_status(timestamp: Timestamp, count: int, *readings: bytes) -> None:
+        nonlocal received
+        received += 1
+        if received == CLIENTS * FLOOD.count(b"\n"):
+            everything.set()
+
+    everything = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=CLIENTS)
+    port = server.sockets[0].getsockname()[1]
+    clients = [Client("127.0.0.1", port, backoff=Backoff(first=0.5, minimum=0.2)) for _ in range(CLIENTS)]
+    for client in clients:
+        client.add_inform_callback("sensor-status", on_status)
+    await asyncio.gather(*(client.wait_connected() for client in clients))
+
+    for writer in served:
+        writer.write(FLOOD)
+    with Turns() as flooded:
+        await everything.wait()
+    assert flooded.longest < 0.03
+
+    lost = served.copy()
+    for writer in lost:
+        writer.transport.abort()
+    await asyncio.sleep(0)
+    with Turns() as restored:
+        await asyncio.gather(*(client.wait_disconnected() for client in clients))
+        await asyncio.gather(*(client.wait_connected() for client in clients))
+    assert restored.longest < 0.03
+    for client in clients:
+        client.close()
+    for writer in served:
+        writer.transport.abort()
+    server.close()
+    await asyncio.gather(*(client.wait_closed() for client in clients))
 
 
 @pytest.mark.skipif(QUICKACK is None, reason="the system cannot be asked to acknowledge at once")
