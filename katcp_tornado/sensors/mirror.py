@@ -57,6 +57,7 @@ class Mirror(Subscription):
         self._unwanted: dict[bytes, SensorInfo] = {}
         self._left_out: dict[bytes, str] = {}  # those whose names here are taken; they are unwanted, too
         self._todo: dict[bytes, Optional[SensorInfo]] = {}  # what the device has said, and is still to be followed
+        self._unread: dict[bytes, Exception] = {}  # those whose last readings could not be decoded
         self._version = -1  # of the catalogue, that which this mirrors, or is to
         self._added = watcher._hook("sensor_added")
         self._removed = watcher._hook("sensor_removed")
@@ -202,6 +203,7 @@ class Mirror(Subscription):
 
     def _remove(self, wire: bytes) -> None:
         sensor = self._by_wire.pop(wire, None)
+        self._unread.pop(wire, None)
         if sensor is not None:  # otherwise a hook has removed the watcher
             del self._sensors[sensor.name]
             self._watcher._note(sensor.name)
@@ -228,12 +230,18 @@ class Mirror(Subscription):
 
     def store(self, sensor: SampledSensor, reading: Reading) -> None:
         mine = self._by_wire.get(sensor.wire)
+        if self._unread:
+            self._unread.pop(sensor.wire, None)
         if mine is not None:
             mine.reading = reading
             if self._watcher._takers:
                 self._watcher._note(mine.name)
 
+    def not_read(self, sensor: SampledSensor, error: Exception) -> None:
+        self._unread[sensor.wire] = error
+
     def forget(self, sensor: SampledSensor) -> None:
+        self._unread.pop(sensor.wire, None)
         mine = self._by_wire.get(sensor.wire)
         if mine is not None:
             mine.reading = None
@@ -241,7 +249,9 @@ class Mirror(Subscription):
     @property
     def failures(self) -> dict[str, BaseException]:
         """The failures, by the names that the sensors have here."""
-        return {mine.name: self.refused[mine.info.name] for mine in self._failed()}
+        refused = {mine.name: self.refused[mine.info.name] for mine in self._failed()}
+        unread = {self._by_wire[wire].name: exc for wire, exc in self._unread.items() if wire in self._by_wire}
+        return {**refused, **unread}
 
     def _failed(self) -> Iterable[Named]:
         if not self.refused:

@@ -155,6 +155,9 @@ class Subscription:
         """This is the last reading of a sensor."""
         self._readings[sensor.name] = reading
 
+    def not_read(self, sensor: SampledSensor, error: Exception) -> None:
+        """What the device said last of a sensor could not be decoded."""
+
     def forget(self, sensor: SampledSensor) -> None:
         """The reading is one of another sensor, which had the name before."""
         self._readings.pop(sensor.name, None)

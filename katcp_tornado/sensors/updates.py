@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from ..connection.link import Link
-from ..errors import quoted
+from ..errors import SensorValueError, quoted
 from ..wire.codec import RawMessage
 from ..wire.message import Message
 from ..wire.values import Timestamp, decoder
@@ -107,8 +107,12 @@ class Updates:
                     Reading, (sensor.name, self._timestamp(timestamp), STATUSES[status], decode(value))
                 )
             except Exception as exc:  # a registered type may raise anything
-                reading = self._odd(sensor, timestamp, status, value, exc)
-            subscription.store(sensor, reading)
+                reading, error = self._odd(sensor, timestamp, status, value, exc)
+                subscription.store(sensor, reading)
+                if error is not None:
+                    subscription.not_read(sensor, error)
+            else:
+                subscription.store(sensor, reading)
             news.append((subscription, reading))
         for subscription, reading in reversed(news):
             subscription.deliver(((sensor, reading),))
@@ -121,8 +125,11 @@ class Updates:
             return None
         return decode.seconds if sensor.decode is self._timestamp else decode.plain  # type: ignore[no-any-return]
 
-    def _odd(self, sensor: SampledSensor, timestamp: bytes, status: bytes, value: bytes, error: Exception) -> Reading:
-        """A reading of what cannot be decoded. That is as it should be only where the status says so."""
+    def _odd(
+        self, sensor: SampledSensor, timestamp: bytes, status: bytes, value: bytes, error: Exception
+    ) -> tuple[Reading, Optional[Exception]]:
+        """A reading of what cannot be decoded, and the error. None if the status says that it is as it should be."""
+        found: Optional[Exception] = None
         kind = STATUSES.get(status, SensorStatus.UNKNOWN)
         try:
             when = self._timestamp(timestamp)
@@ -133,8 +140,9 @@ class Updates:
                 error = ValueError(f"{quoted(status)} is not a sensor status")
             kind = SensorStatus.UNKNOWN
             message = Message.inform("sensor-status", timestamp, 1, sensor.wire, status, value)
-            self._link.log.nonsense(message, ValueError(f"sensor {sensor.name}: {error}"))
-        return Reading(sensor.name, when, kind, None)
+            found = SensorValueError(f"sensor {sensor.name}: {error}")
+            self._link.log.nonsense(message, found)
+        return Reading(sensor.name, when, kind, None), found
 
     def unreachable(self, sensors: Iterable[SampledSensor]) -> None:
         """Mark the sensors UNREACHABLE, then call their subscribers in order of registration."""

@@ -155,7 +155,11 @@ class SensorWatcher:
 
     @property
     def failures(self) -> Mapping[str, BaseException]:
-        """From the names here of the sensors that the device does not sample to its answers; of this connection."""
+        """Failures of this connection, by the names that the sensors have here.
+
+        The answers about those that the device does not sample, then the errors of those whose last reading could not
+        be decoded (`.SensorValueError`; they are sampled, and do not keep the watcher from being SYNCED).
+        """
         return MappingProxyType({} if self._mirror is None else self._mirror.failures)
 
     @property

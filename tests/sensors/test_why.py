@@ -63,6 +63,26 @@ async def test_a_refused_sensor(device: FakeDevice, watch: Callable[..., SensorW
 
 
 @pytest.mark.gen_test
+async def test_an_unreadable_value(device: FakeDevice, client: Client, watch: Callable[..., SensorWatcher]) -> None:
+    device.add_sensor("odd", "integer", b"many")
+    watcher = watch(rename=str.upper)
+    await watcher.synced(timeout=5)
+    assert list(watcher.failures) == ["ODD"] and watcher.last_exc is None
+    with pytest.raises(WaitTimeout, match="not as awaited after 1 s .*'many' is not an integer") as caught:
+        await watcher.wait("ODD", 3, timeout=1)
+    assert type(caught.value.__cause__) is SensorValueError and caught.value.__cause__ is watcher.failures["ODD"]
+    device.set_sensor("odd", 3)
+    await watcher.wait("ODD", 3, timeout=1)
+    assert not watcher.failures
+    device.set_sensor("odd", b"few")
+    await watcher.wait("ODD", lambda reading: reading.value is None)
+    assert watcher.failures
+    device.remove_sensor("odd", notify=True)
+    await gen.sleep(1)
+    assert not watcher.failures
+
+
+@pytest.mark.gen_test
 async def test_the_list_is_not_told(device: FakeDevice, watch: Callable[..., SensorWatcher]) -> None:
     device.on_request("sensor-list", Silent())
     watcher = watch()
