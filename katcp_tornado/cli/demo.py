@@ -11,10 +11,12 @@ import logging
 import subprocess
 import sys
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import IO, Optional, TypeVar, cast
 
 from rich.console import Console
 from rich.text import Text
+from tornado import gen, util
 
 from .. import Backoff, Client, KatcpError, NotConnected, Reading, SensorStatus, State
 from ..errors import describe
@@ -195,10 +197,11 @@ class Demo:
             count -= reading.status is SensorStatus.NOMINAL
 
     async def _within(self, awaitable: Awaitable[T], what: str) -> T:
-        try:
-            return await asyncio.wait_for(awaitable, PATIENCE)
-        except asyncio.TimeoutError:
+        try:  # `asyncio.wait_for` may swallow a Ctrl-C before Python 3.12
+            result: T = await gen.with_timeout(timedelta(seconds=PATIENCE), asyncio.ensure_future(awaitable))
+        except util.TimeoutError:
             raise StepFailed(f"{what} within {PATIENCE:g} s") from None
+        return result
 
     def _check(self, condition: bool, what: str) -> None:
         if not condition:
