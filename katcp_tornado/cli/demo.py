@@ -11,12 +11,10 @@ import logging
 import subprocess
 import sys
 from collections.abc import Awaitable
-from datetime import timedelta
 from typing import IO, Optional, TypeVar, cast
 
 from rich.console import Console
 from rich.text import Text
-from tornado import gen, util
 
 from .. import Backoff, Client, KatcpError, NotConnected, Reading, SensorStatus, State
 from ..errors import describe
@@ -197,11 +195,12 @@ class Demo:
             count -= reading.status is SensorStatus.NOMINAL
 
     async def _within(self, awaitable: Awaitable[T], what: str) -> T:
-        try:  # `asyncio.wait_for` may swallow a Ctrl-C before Python 3.12
-            result: T = await gen.with_timeout(timedelta(seconds=PATIENCE), asyncio.ensure_future(awaitable))
-        except util.TimeoutError:
-            raise StepFailed(f"{what} within {PATIENCE:g} s") from None
-        return result
+        future = asyncio.ensure_future(awaitable)
+        await asyncio.wait({future}, timeout=PATIENCE)  # `asyncio.wait_for` may swallow a Ctrl-C before Python 3.12
+        if not future.done():
+            future.cancel()
+            raise StepFailed(f"{what} within {PATIENCE:g} s")
+        return future.result()
 
     def _check(self, condition: bool, what: str) -> None:
         if not condition:
