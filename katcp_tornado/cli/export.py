@@ -136,7 +136,7 @@ class ProbeHandler(MetricsHandler):
             timeout = float(self.request.headers["X-Prometheus-Scrape-Timeout-Seconds"]) - MARGIN
         except (KeyError, ValueError):
             timeout = TIMEOUT
-        await target.wait(min(max(timeout, 0.1), 3600.0))
+        await target.wait(min(max(0.1, timeout), 3600.0))  # 0.1 for nan, too
         self.registry = target.registry
         await super().get()
 

@@ -87,6 +87,9 @@ async def test_a_device_that_is_away_is_an_answer_in_time(device: FakeDevice) ->
         code, text = await exporter.get(f"/probe?target={device.host}:{device.port}", **scrape)
         assert code == 200 and "probe_success 0.0" in text and "} 0.0" in text
         assert time.monotonic() - began < 1.5
+        for odd in ("nan", "-1", "-inf"):
+            scrape = {"X-Prometheus-Scrape-Timeout-Seconds": odd}
+            assert (await exporter.get(f"/probe?target={device.host}:{device.port}", **scrape))[0] == 200
 
 
 @pytest.mark.real_time
