@@ -1130,6 +1130,7 @@ async def test_reply_too_large(device: FakeDevice, connect: Callable[..., Client
     with pytest.raises(ReplyTooLarge) as caught:
         await client.request("informs", 1000)
     assert caught.value.sent
+    assert str(caught.value) == f"?informs to {device.address}: its informs come to more than 100 bytes"
     assert (await other).arguments == []  # with ids, nobody else is harmed
 
 

@@ -186,7 +186,7 @@ class PendingRequests:
         if not request.done():
             self._link.counters.timeouts += 1
             what = "no reply" if request.sent else "not sent"
-            error = f"?{request.name.decode()} to {self._link.address}: {what} within {request.timeout:g} s"
+            error = f"{self.label(request)}: {what} within {request.timeout:g} s"
             request.fail(RequestTimeout(error, sent=request.sent))
         if not request.abandoned:
             self.abandon(request)
@@ -224,9 +224,13 @@ class PendingRequests:
         error.__cause__ = cause
         return error
 
+    def label(self, entry: Entry) -> str:
+        """The request and the device, as errors name them."""
+        return f"?{entry.name.decode()} to {self._link.address}"
+
     def _loss(self, entry: Entry, cause: BaseException) -> Exception:
         what = "it may have been executed" if entry.sent else "it was not sent"
-        request = f"?{entry.name.decode()} to {self._link.address}"
+        request = self.label(entry)
         if isinstance(cause, ClientClosed):
             return ClientClosed(f"{request}: the client was closed before the reply; {what}", sent=entry.sent)
         error = ConnectionLost(f"{request}: the link was lost before the reply; {what}", sent=entry.sent)
@@ -235,9 +239,7 @@ class PendingRequests:
 
     def _buffer_full(self, request: Request, full: WriteBufferFull) -> WriteBufferFull:
         most = self._link.options.max_write_buffer
-        return WriteBufferFull(
-            f"?{request.name.decode()} to {self._link.address}: {full}; max_write_buffer is {most} bytes"
-        )
+        return WriteBufferFull(f"{self.label(request)}: {full}; max_write_buffer is {most} bytes")
 
 
 def _look(future: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
-from ..errors import FailReply, InvalidReply, as_text
+from ..errors import FailReply, InvalidReply, ReplyTooLarge, as_text
 from ..wire.codec import RawMessage
 from ..wire.message import Message, excerpt
 
@@ -135,6 +135,8 @@ class Request:
 
         A refusal of the device that nobody looks at is reported by asyncio; any other error is not.
         """
+        if exc.__class__ is ReplyTooLarge:  # of the session, which does not know whom it speaks with
+            exc = ReplyTooLarge(f"{self.holder.label(self)}: {exc}")
         fail(self.future, exc, silent=not isinstance(exc, (FailReply, InvalidReply)))
 
     def answer(self, raw: RawMessage) -> None:

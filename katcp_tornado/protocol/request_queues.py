@@ -77,7 +77,9 @@ class RequestQueues:
             self._transmit(entry, line)
             self.by_name[entry.name] = OrderedDict({entry: None})
         elif self._queued + len(line) > self._max_queue:
-            raise WriteBufferFull(f"{self._queued} bytes of requests wait for their turn already")
+            raise WriteBufferFull(
+                f"its {len(line)} bytes do not fit: {self._queued} bytes of requests wait for their turn already"
+            )
         else:
             entry.line = line
             self._queued += len(line)

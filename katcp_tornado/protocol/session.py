@@ -395,11 +395,11 @@ class Session:
         entry.mark = self._counters.bytes_in - self._chunk - entry.size  # the rest of this chunk may be more of them
         if entry.size <= self._max_reply:
             return
-        error = f"the informs of ?{entry.name.decode()} come to more than {self._max_reply} bytes"
+        error = f"its informs come to more than {self._max_reply} bytes"
         entry.fail(ReplyTooLarge(error))
         entry.abandon()
         if self.owes(entry):  # nobody could tell the rest of its informs from those of the next request
-            self._owner.session_lost(ReplyTooLarge(error))
+            self._owner.session_lost(ReplyTooLarge(f"?{entry.name.decode()}: {error}"))
 
     def _reply_by_name(self, raw: RawMessage, mid: Optional[int]) -> None:
         entry = self._queues.head(raw.name, mid)

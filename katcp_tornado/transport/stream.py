@@ -131,7 +131,7 @@ class Stream(IOStream):
         size = len(data)
         waiting = self.backlog
         if waiting + size > self._max_write:
-            raise WriteBufferFull(f"{waiting} bytes wait to be sent already")
+            raise WriteBufferFull(f"its {size} bytes do not fit: {waiting} bytes wait to be sent already")
         self.backlog = waiting + size
         self._counters.bytes_out += size
         if urgent and not waiting:
