@@ -6,8 +6,6 @@ What the commands do stands in the module of the same name, which is imported wh
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable
 from functools import partial
 from typing import Any, Optional, Union
 
@@ -15,9 +13,10 @@ import click
 import rich  # noqa: F401  # the demonstration needs it: say now, and not later, that it is not installed
 
 from .. import Message, __version__
-from .options import find_target, json_option, listen_option, parse_seconds, target_options, timeout_option
-from .targets import HostPort, Target, find
-from .terminal import ExitCode, complain, run
+from .options import find_target, json_option, parse_seconds, raw_option, target_options, timeout_option
+from .serving_commands import export, record, replay, web
+from .targets import HostPort, Target
+from .terminal import run, run_checked
 
 
 def _check_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -43,6 +42,7 @@ def katcp_tornado() -> None:
     Examples:
       katcp-tornado request 192.168.1.10:7147 help
       katcp-tornado sensors 192.168.1.10 --watch
+      katcp-tornado shell 192.168.1.10
       katcp-tornado demo
 
     \b
@@ -59,7 +59,7 @@ def katcp_tornado() -> None:
 
 @katcp_tornado.command(context_settings={"ignore_unknown_options": True})
 @timeout_option("30", "One deadline for everything: the connection and the reply; inf for none.")
-@click.option("--raw", is_flag=True, help="Lines as on the wire; so they are anyway, off a terminal.")
+@raw_option
 @json_option
 @click.option("--fail-fast", is_flag=True, help="With -: send no more once one was refused.")
 @click.option("--log", metavar="LEVEL", help="Show the device's #log from this level on, on the standard error.")
@@ -110,20 +110,7 @@ def request(
         raise click.UsageError("with -, the requests come from the standard input")
     requests = from_stdin() if name == "-" else [(name, [os.fsencode(argument) for argument in arguments])]
     how = How(timeout, raw, json, fail_fast, log)
-    _run(partial(ask, Target(address, options), requests, how))
-
-
-def _run(command: Any) -> None:
-    """Run a command; a ValueError that it raises is one of the command line."""
-
-    async def checked(output: Any) -> Any:
-        try:
-            return await command(output)
-        except ValueError as exc:
-            complain(str(exc))
-            return ExitCode.USAGE
-
-    run(checked)
+    run_checked(partial(ask, Target(address, options), requests, how))
 
 
 @katcp_tornado.command()
@@ -167,7 +154,7 @@ def sensors(
     word, *params = strategy.split() or [""]
     how = How(json, value, word, tuple(params), count)
     show = follow if watch or count is not None else sensors
-    _run(partial(show, Target(address, options), names, how, timeout))
+    run_checked(partial(show, Target(address, options), names, how, timeout))
 
 
 @katcp_tornado.command(context_settings={"ignore_unknown_options": True})
@@ -195,22 +182,52 @@ def wait(address: HostPort, sensor: str, value: str, timeout: float, options: di
     """
     from .sensors import wait
 
-    _run(partial(wait, Target(address, options), sensor, value, timeout))
+    run_checked(partial(wait, Target(address, options), sensor, value, timeout))
+
+
+@katcp_tornado.command()
+@timeout_option("30", "For the connection, and for each reply.")
+@raw_option
+@target_options
+@click.argument("address", callback=find_target, metavar="[DEVICE]", required=False)
+def shell(address: HostPort, timeout: float, raw: bool, options: dict[str, Any]) -> None:
+    """Talk to a device at a prompt.
+
+    Tab completes requests, with the device's help beside them, and sensors. NAME? or help NAME shows the help.
+    A request is typed as words; quotes keep spaces in one. A line that begins with ? goes as typed, in the spelling
+    of KATCP, and its answers are shown as they came. Ctrl-C gives up the request in flight, Ctrl-D leaves.
+
+    \b
+    Examples:
+      katcp-tornado shell m000
+      katcp-tornado shell 192.168.1.10:7147 --timeout 120
+    """
+    from .shell import shell
+
+    run_checked(partial(shell, Target(address, options), timeout, raw))
 
 
 @katcp_tornado.command()
 @timeout_option("30", "For the first connection.")
 @json_option
+@raw_option
 @click.option("--level", metavar="LEVEL", default="all", show_default=True, help="Show lines from this level on.")
 @click.option("--set-level", metavar="LEVEL", help="Ask the device for this level, with ?log-level.")
 @target_options
 @click.argument("address", callback=find_target, metavar="[DEVICE]", required=False)
 def log(
-    address: HostPort, level: str, set_level: Optional[str], timeout: float, json: bool, options: dict[str, Any]
+    address: HostPort,
+    level: str,
+    set_level: Optional[str],
+    timeout: float,
+    json: bool,
+    raw: bool,
+    options: dict[str, Any],
 ) -> None:
     """Follow the log of a device, with its own times.
 
-    Gaps of the link are told on the standard error.
+    Gaps of the link are told on the standard error. With --json, each line is an object of level, timestamp, name and
+    message.
 
     \b
     Examples:
@@ -219,7 +236,7 @@ def log(
     """
     from .log import log
 
-    _run(partial(log, Target(address, options), level, set_level, json, timeout))
+    run_checked(partial(log, Target(address, options), level, set_level, json, raw, timeout))
 
 
 @katcp_tornado.command()
@@ -251,137 +268,15 @@ def ping(
     """
     from .ping import ping
 
-    _run(partial(ping, Target(address, options), count, interval, json, timeout))
-
-
-@katcp_tornado.command()
-@listen_option("127.0.0.1:0")
-@target_options
-@click.argument("address", callback=find_target, metavar="DEVICE")
-@click.argument("file", type=click.Path(dir_okay=False))
-def record(address: HostPort, file: str, listen: HostPort, options: dict[str, Any]) -> None:
-    """Write the conversations of clients with a device to a new FILE.
-
-    It stands between them, and listens for the clients. `replay` plays the device again.
-
-    A recording contains all that is said, passwords included: look at it before you give it away.
-
-    \b
-    Examples:
-      katcp-tornado record m000 fault.jsonl --listen 7148
-    """
-    from .recording import record
-
-    _run(partial(record, Target(address, options), file, listen))
-
-
-@katcp_tornado.command()
-@listen_option("127.0.0.1:0")
-@click.option("--speed", type=click.FloatRange(min=0.0, min_open=True), default=1.0, show_default=True, metavar="X")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
-def replay(file: str, listen: HostPort, speed: float) -> None:
-    """Play the device of a recording to any client.
-
-    It answers by name and arguments, with the client's own ids.
-
-    \b
-    Examples:
-      katcp-tornado replay fault.jsonl --listen 7147 --speed 10
-    """
-    from .recording import replay
-
-    _run(partial(replay, file, listen, speed))
-
-
-@katcp_tornado.command()
-@listen_option("127.0.0.1:10747")
-@click.option("--allow", multiple=True, metavar="REGEX", help="Targets that may be probed.")
-@click.option(
-    "--idle",
-    metavar="SECONDS",
-    default="300",
-    callback=parse_seconds,
-    show_default=True,
-    help="Keep clients so long.",
-)
-@target_options
-@click.argument("devices", nargs=-1, metavar="[DEVICE]...")
-def export(
-    devices: tuple[str, ...], listen: HostPort, allow: tuple[str, ...], idle: float, options: dict[str, Any]
-) -> None:
-    """Serve the metrics of devices for Prometheus.
-
-    /metrics has those of the devices named here, /probe?target=DEVICE of any that is allowed. A target is allowed if
-    --allow fits it as a whole; without it, those named here are. Needs the extra metrics.
-
-    \b
-    Examples:
-      katcp-tornado export m000 m001
-      katcp-tornado export --listen 0.0.0.0:10747 --allow "10[.]0[.]0[.].*:7147"
-    """
-    try:
-        from .export import export
-    except ModuleNotFoundError as exc:
-        how = 'install it with: pip install "katcp_tornado[metrics]"'
-        raise click.UsageError(f"{exc.name} is not installed; {how}") from exc
-    targets = _targets(devices, options)
-    try:
-        for pattern in allow:
-            re.compile(pattern)
-    except re.error as exc:
-        raise click.UsageError(str(exc)) from None
-    if not targets and not allow:
-        raise click.UsageError("name devices, or allow targets with --allow")
-    _run(lambda output: export(targets, options, allow, idle, listen))
-
-
-@katcp_tornado.command()
-@listen_option("127.0.0.1:8080")
-@click.option("--allow-requests", is_flag=True, help="Let whoever sees the page send requests.")
-@click.option("--origin", "origins", multiple=True, metavar="URL", help="Allow this origin, too: that of a proxy.")
-@click.option("--token-file", metavar="FILE", help="Ask for the token that stands in this file.")
-@target_options
-@click.argument("devices", nargs=-1, metavar="[DEVICE]...")
-def web(
-    devices: tuple[str, ...],
-    listen: HostPort,
-    allow_requests: bool,
-    origins: tuple[str, ...],
-    token_file: Optional[str],
-    options: dict[str, Any],
-) -> None:
-    """Serve a live page of devices: connection, sensors, log.
-
-    It is for a browser on this machine unless --listen says otherwise; then, have it ask for a token. Behind a proxy,
-    name the origin that browsers see.
-
-    \b
-    Examples:
-      katcp-tornado web m000 m001
-      katcp-tornado web m000 --listen 0.0.0.0:8080 --token-file token.txt
-      katcp-tornado web m000 --origin https://control.example.org
-    """
-    from .web import web
-
-    targets = _targets(devices or (None,), options)
-    _run(lambda output: web(targets, listen, allow_requests=allow_requests, origins=origins, token_file=token_file))
-
-
-def _targets(devices: Iterable[Optional[str]], options: dict[str, Any]) -> dict[str, Target]:
-    """The devices of a command line, by the names that they have there."""
-    try:
-        found = [(device, find(device)) for device in devices]
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from None
-    return {device or str(address): Target(address, options) for device, address in found}
+    run_checked(partial(ping, Target(address, options), count, interval, json, timeout))
 
 
 @katcp_tornado.command()
 def demo() -> None:
-    """Watch a client lose its device, and find it again.
+    """Watch a client live through the loss of its device.
 
-    Starts a device on this machine, in a process of its own, and a client that follows a sensor; kills the device,
-    starts it again, and shows what the client tells of it. Takes about five seconds.
+    Starts a device on this machine and a client of it, makes requests, follows a sensor, takes the device away,
+    brings it back, and shows all that the client tells of it. Takes about 10 seconds.
 
     \b
     Examples:
@@ -394,3 +289,7 @@ def demo() -> None:
     from .demo import demonstrate
 
     run(demonstrate)
+
+
+for _command in (record, replay, export, web):
+    katcp_tornado.add_command(_command)

@@ -3,61 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import math
-from typing import Any, Optional
+import os
+from typing import Optional
+
+import click
 
 from .. import KatcpError, Message
 from ..device_logs import level_of
+from ..errors import describe
 from . import show
 from .sensors import failed, tell_gaps
 from .targets import Target
-from .terminal import ExitCode, Output
+from .terminal import ExitCode, Output, complain
 
 
 async def log(
-    target: Target, level: str, set_level: Optional[str], json: bool, timeout: Optional[float], output: Output
+    target: Target, level: str, set_level: Optional[str], json: bool, raw: bool, timeout: float, output: Output
 ) -> ExitCode:
     """Write the ``#log`` of a device, through all that happens to the link."""
     least = level_of(level)
+    colours = output.isatty() and not os.environ.get("NO_COLOR")
 
     def on_log(message: Message) -> None:
-        parts = [argument.decode("utf-8", "backslashreplace") for argument in message.arguments]
-        word, when, name, *text = [*parts, "", "", ""][: max(4, len(parts))]
-        if level_of(word) < least:
+        line = show.LogLine.of(message)
+        if level_of(line.level) < least:
             return
-        shown = " ".join(part for part in text if part)
         if json:
-            output.line(show.as_json({"level": word, "timestamp": _number(when), "name": name, "message": shown}))
+            output.line(show.as_json(line._asdict()))
+        elif raw:
+            output.line(str(message))
+        elif colours:
+            output.line(click.style(line.text(), fg=show.log_colour(line.level)))
         else:
-            output.line(show.printable(f"{_time(when)} {word:5} {name}: {shown}"))
+            output.line(line.text())
 
     async with target.client() as client:
         client.add_inform_callback("log", on_log)
         tell_gaps(client, target)
+
+        async def ask_again() -> None:
+            try:
+                await client.request("log-level", set_level, timeout=timeout)
+            except KatcpError as exc:
+                complain(f"{target.address}: {describe(exc)}")
+
         try:
             await client.wait_connected(timeout)
             if set_level is not None:
                 await client.request("log-level", set_level, timeout=timeout)
+                client.add_connected_callback(ask_again)  # a device that was started again has forgotten it
         except KatcpError as exc:
             return failed(target, client, exc)
         await asyncio.get_running_loop().create_future()
     return ExitCode.OK
-
-
-def _number(text: str) -> Any:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    if not math.isfinite(number):  # JSON has none
-        return None
-    return number if abs(number) < 1e11 else number / 1000.0  # v4: milliseconds
-
-
-def _time(text: str) -> str:
-    number = _number(text)
-    try:
-        return dt.datetime.fromtimestamp(number, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
-    except (TypeError, ValueError, OverflowError, OSError):
-        return "-"

@@ -91,6 +91,11 @@ def json_option(command: C) -> C:
     return click.option("--json", is_flag=True, help="Write one JSON object on a line.")(command)
 
 
+def raw_option(command: C) -> C:
+    """A decorator: the option ``--raw``."""
+    return click.option("--raw", is_flag=True, help="Write lines as on the wire.")(command)
+
+
 def timeout_option(default: str, help: str) -> Callable[[C], C]:
     """A decorator: the option ``--timeout``."""
     return click.option(

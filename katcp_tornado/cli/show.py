@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import logging
+import math
 import time
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from .. import Message, Reading, SensorInfo
+from ..device_logs import level_of
 
 #: The colours of statuses, as rich names them.
 STYLES = {"nominal": "green", "warn": "yellow", "error": "red", "failure": "red", "unreachable": "bright_black"}
@@ -73,3 +77,50 @@ def age(timestamp: float) -> str:
         if abs(seconds) >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.1f} s"
+
+
+class LogLine(NamedTuple):
+    """A ``#log`` [section 6]; the fields are the keys that ``log --json`` promises."""
+
+    level: str
+    #: In seconds since the Unix epoch; None if it cannot be read.
+    timestamp: Optional[float]
+    name: str
+    message: str
+
+    @classmethod
+    def of(cls, inform: Message) -> LogLine:
+        """That of an inform. Parts that it does not have are empty."""
+        parts = [argument.decode("utf-8", "backslashreplace") for argument in inform.arguments]
+        level, when, name, *text = [*parts, "", "", ""][: max(3, len(parts))]
+        return cls(level, _seconds(when), name, " ".join(part for part in text if part))
+
+    def text(self) -> str:
+        """The line for people, escaped."""
+        try:
+            when = dt.datetime.fromtimestamp(self.timestamp, dt.timezone.utc)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError, OSError):
+            shown = "-"
+        else:
+            shown = when.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+        return printable(f"{shown} {self.level:5} {self.name}: {self.message}")
+
+
+def _seconds(text: str) -> Optional[float]:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(number):  # JSON has none
+        return None
+    return number if abs(number) < 1e11 else number / 1000.0  # v4: milliseconds
+
+
+def log_colour(level: str) -> Optional[str]:
+    """The colour of a line of the log, as click names it; None for the ordinary one."""
+    number = level_of(level)
+    if number >= logging.ERROR:
+        return "red"
+    if number >= logging.WARNING:
+        return "yellow"
+    return None if number >= logging.INFO else "bright_black"

@@ -29,6 +29,8 @@ class ExitCode(enum.IntEnum):
     INTERRUPTED = 130
     #: Nobody reads what we write (``| head``), likewise.
     BROKEN_PIPE = 141
+    #: SIGTERM, likewise.
+    TERMINATED = 143
 
 
 class Output:
@@ -120,21 +122,20 @@ def invoke(command: click.Command, args: Optional[Sequence[str]]) -> NoReturn:
 
 def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
     """Run a command on a loop of its own, and exit as it says."""
+    ended: list[signal.Signals] = []
 
     async def run_it() -> ExitCode:
         task = asyncio.current_task()
         assert task is not None
-        _let_sigint_cancel(task)
+        _let_signals_cancel(task, ended)
         output = Output(sys.stdout, task.cancel)
         try:
             code = await command(output)
             await asyncio.sleep(0)  # if the very last line could not be written, hear of it
+            return code
         except asyncio.CancelledError:
-            if output.error is None:  # Ctrl-C
+            if output.error is None:  # a signal
                 raise
-        else:
-            if output.error is None:
-                return code
         if isinstance(output.error, BrokenPipeError):
             return ExitCode.BROKEN_PIPE
         complain(f"cannot write: {output.error}")
@@ -143,19 +144,38 @@ def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
     try:
         code = asyncio.run(run_it())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        code = ExitCode.INTERRUPTED
+        code = ExitCode.TERMINATED if signal.SIGTERM in ended else ExitCode.INTERRUPTED
     sys.exit(code)
 
 
-def _let_sigint_cancel(task: asyncio.Task[Any]) -> None:
-    """Let Ctrl-C cancel the command between two callbacks, as `asyncio.run` does from Python 3.11 on.
+def run_checked(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
+    """Run a command; a ValueError that it raises is one of the command line."""
+
+    async def checked(output: Output) -> ExitCode:
+        try:
+            return await command(output)
+        except ValueError as exc:
+            complain(str(exc))
+            return ExitCode.USAGE
+
+    run(checked)
+
+
+def _let_signals_cancel(task: asyncio.Task[Any], ended: list[signal.Signals]) -> None:
+    """Let Ctrl-C and SIGTERM cancel the command between two callbacks, as `asyncio.run` does from Python 3.11 on.
 
     A KeyboardInterrupt comes anywhere: in the middle of a library's callback, or of the one that would wake the
-    command up to end it.
+    command up to end it. SIGTERM would leave the terminal as it is at that moment.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and neither ignored nor asyncio's own
-        with contextlib.suppress(NotImplementedError):  # Windows
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+
+    def end(number: signal.Signals) -> None:
+        ended.append(number)
+        task.cancel()
+
+    for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is default:  # and neither ignored nor asyncio's own
+            with contextlib.suppress(NotImplementedError):  # Windows
+                asyncio.get_running_loop().add_signal_handler(number, end, number)
 
 
 def complain(text: str) -> None:

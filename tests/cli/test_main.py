@@ -15,7 +15,7 @@ import katcp_tornado
 from katcp_tornado.cli import commands
 from katcp_tornado.cli.options import listen_option
 
-COMMANDS = ["request", "sensors", "wait", "log", "ping", "record", "replay", "export", "web", "demo"]
+COMMANDS = ["request", "sensors", "wait", "shell", "log", "ping", "record", "replay", "export", "web", "demo"]
 
 
 def python(*args: Any) -> Any:

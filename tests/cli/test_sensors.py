@@ -170,7 +170,7 @@ async def test_wait_ends(target: Target, output: Any, capsys: Any) -> None:
 
 @pytest.mark.gen_test
 async def test_log(device: FakeDevice, target: Target, output: Any, written: Any, capsys: Any) -> None:
-    task = asyncio.ensure_future(log(target, "warn", "debug", False, 10, output))
+    task = asyncio.ensure_future(log(target, "warn", "debug", False, False, 10, output))
     await gen.sleep(1)
     for words in (("error", "5.25", "a.b", "it \x1b[31mburns"), ("info", "6", "a", "no"), ("WARNING", "x", "a"), ()):
         device.inform_all("log", *words)
@@ -188,7 +188,7 @@ async def test_log(device: FakeDevice, target: Target, output: Any, written: Any
 
 @pytest.mark.gen_test
 async def test_log_whose_time_json_cannot_write(device: FakeDevice, target: Target, output: Any, written: Any) -> None:
-    task = asyncio.ensure_future(log(target, "all", None, True, 10, output))
+    task = asyncio.ensure_future(log(target, "all", None, True, False, 10, output))
     await gen.sleep(1)
     device.inform_all("log", "info", "nan", "a", "text")
     await gen.sleep(1)
