@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import importlib.util
+import io
 import json
+import re
 import runpy
 import socket
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -37,9 +41,31 @@ def load(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["ten_devices", "proxy", "fpga", "session", "addresses"])
+NAMES = ["ten_devices", "proxy", "fpga", "session", "addresses", "bridge", "attributes", "monitor"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_they_are_short(name: str) -> None:
-    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 80
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 80
+
+
+def code_lines(name: str) -> int:
+    """The lines of an example that are neither empty, nor comments, nor docstrings."""
+    source = (EXAMPLES / f"{name}.py").read_text()
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines - {len(source.splitlines()) + 1})
+
+
+def test_the_lines_are_as_the_page_says() -> None:
+    page = (EXAMPLES.parent / "howto" / "examples.rst").read_text()
+    rows = re.findall(r"``(\w+)\.py`` +\d+ +(\d+)", page)
+    assert {name: int(count) for name, count in rows} == {name: code_lines(name) for name, _ in rows} and len(rows) == 6
 
 
 # Ten devices
@@ -253,6 +279,64 @@ async def test_the_session(device: FakeDevice, monkeypatch: pytest.MonkeyPatch, 
     assert await IOLoop.current().run_in_executor(None, work) == 12.5
     said = capsys.readouterr().out
     assert "1 sensors" in said and "of the receiver" in said and "nominal" in said
+
+
+# What looks on
+
+
+@pytest.mark.real_time
+@pytest.mark.gen_test
+async def test_the_bridge(device: FakeDevice) -> None:
+    pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
+    device.add_sensor("rx.heaps", "integer", 5, description="prometheus: counter")
+    port = free_port()
+    client, server = load("bridge").start(device.host, device.port, listen=port)
+    async with client:
+        fetch = AsyncHTTPClient(force_instance=True).fetch
+        text = ""
+        while "katcp_heaps_total" not in text:
+            text = (await fetch(f"http://127.0.0.1:{port}/metrics")).body.decode()
+            await gen.sleep(0.02)
+        assert 'katcp_heaps_total{device="127.0.0.1",service="rx"} 5.0' in text
+    server.stop()
+    await server.close_all_connections()
+
+
+@pytest.mark.real_time
+@pytest.mark.gen_test
+async def test_attributes_from_a_thread(device: FakeDevice) -> None:
+    device.add_sensor("temperature", "float", 21.5)
+    device.add_sensor("broken", "float", 0.0, status="failure")
+
+    def work() -> list[Any]:
+        attributes = load("attributes").Attributes(device.host, device.port)
+        try:
+            names = attributes.names()
+            value, seconds, quality = attributes.read("temperature")
+            return [names, value, seconds > 1e9, quality, attributes.read("broken")[2], attributes.command("echo", "x")]
+        finally:
+            attributes.close()
+
+    found = await IOLoop.current().run_in_executor(None, work)
+    assert found == [["broken", "temperature"], 21.5, True, "VALID", "INVALID", [b"x"]]
+
+
+@pytest.mark.gen_test
+async def test_the_monitor(device: FakeDevice, capsys: Any) -> None:
+    device.add_sensor("temperature", "float", 21.5)
+    async with Client(device.host, device.port, backoff=QUICK) as client:
+        await load("monitor").Monitor(client).synced(timeout=10)
+        device.set_sensor("temperature", 22.5)
+        await gen.sleep(1)
+        device.drop_all()
+        await gen.sleep(5)
+    said = [line.partition("127.0.0.1 ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in said if line.startswith("temp")][:3] == [
+        "temperature nominal 21.5",
+        "temperature nominal 22.5",
+        "temperature unreachable None",
+    ]
+    assert "is synced: all is well" in said and any(line.startswith("is disconnected: the device") for line in said)
 
 
 # Addresses

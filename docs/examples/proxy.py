@@ -49,7 +49,7 @@ class Proxy(SensorWatcher):
 
     def sensor_updated(self, name, reading):
         sensor = self.server.sensors[name]
-        value = sensor.value  # where there is none, the last one stays, and the status says so
+        value = sensor.value  # the last one stays where there is none; the status says so
         if reading.value is not None:
             value = self.made[name](reading.value)
         sensor.set_value(value, aiokatcp.Sensor.Status[reading.status.name], reading.timestamp)
