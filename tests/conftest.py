@@ -41,6 +41,7 @@ SLOW = (
     "test_docs.py",
     "test_fuzz.py",
     "test_herd.py",
+    "test_interleavings.py",
     "test_leaks.py",
     "test_life.py",
     "test_security.py",

@@ -273,10 +273,10 @@ def ping(
 
 @katcp_tornado.command()
 def demo() -> None:
-    """Watch a client live through the loss of its device.
+    """Watch a client lose its device, and find it again.
 
-    Starts a device on this machine and a client of it, makes requests, follows a sensor, takes the device away,
-    brings it back, and shows all that the client tells of it. Takes about 10 seconds.
+    Starts a device on this machine, in a process of its own, and a client that follows a sensor; kills the device,
+    starts it again, and shows what the client tells of it. Takes about five seconds.
 
     \b
     Examples:

@@ -132,10 +132,12 @@ def run(command: Callable[[Output], Coroutine[Any, Any, ExitCode]]) -> NoReturn:
         try:
             code = await command(output)
             await asyncio.sleep(0)  # if the very last line could not be written, hear of it
-            return code
         except asyncio.CancelledError:
             if output.error is None:  # a signal
                 raise
+        else:
+            if output.error is None:
+                return code
         if isinstance(output.error, BrokenPipeError):
             return ExitCode.BROKEN_PIPE
         complain(f"cannot write: {output.error}")

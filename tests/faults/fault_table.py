@@ -19,6 +19,8 @@ from faults.fault_matrix import FAULTS
 class Findings:
     """What the tests of one row have found."""
 
+    #: The module that the tests stand in, without its ``test_``.
+    module: str = ""
     passed: int = 0
     failed: int = 0
     skipped: int = 0
@@ -31,10 +33,11 @@ found = {row: Findings() for row in FAULTS}
 
 def note(report: pytest.TestReport) -> None:
     """Remember the outcome of a test that is named after a row."""
-    match = re.search(r"::test_f(\d\d)_", report.nodeid)
+    match = re.search(r"test_(\w+)\.py::test_f(\d\d)_", report.nodeid)
     if match is None:
         return
-    findings = found[f"F{int(match.group(1))}"]
+    findings = found[f"F{int(match.group(2))}"]
+    findings.module = match.group(1)
     if report.when == "call" or report.outcome != "passed":
         setattr(findings, report.outcome, getattr(findings, report.outcome) + 1)
     if report.when == "call":
@@ -63,4 +66,5 @@ def _span(seconds: list[float]) -> str:
 
 def _tests(findings: Findings) -> str:
     counts = [(findings.passed, "passed"), (findings.failed, "failed"), (findings.skipped, "skipped")]
-    return ", ".join(f"{count} {word}" for count, word in counts if count) or "not run"
+    told = ", ".join(f"{count} {word}" for count, word in counts if count)
+    return f"{findings.module}: {told}" if told else "not run"

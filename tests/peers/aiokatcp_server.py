@@ -6,8 +6,6 @@ It listens on 127.0.0.1; with 0 for PORT it chooses one. It writes a line that e
 stops on SIGTERM, and needs `pip install aiokatcp` but nothing of this library.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import enum

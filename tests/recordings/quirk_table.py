@@ -66,8 +66,8 @@ QUIRKS: dict[int, Quirk] = {
     ),
     9: Quirk("A reply is neither ok, fail nor invalid: ``!odd-reply \\0\\n\\r\\_ 42`` [C].", "raises InvalidReply"),
     10: Quirk(
-        "?sensor-list and ?sensor-value NAME mean every sensor whose name begins so, and know no regular expressions "
-        "[C, kcsdplxd].",
+        "?sensor-list and ?sensor-value NAME know no regular expressions, and mean every sensor whose name begins so "
+        "[C] or is this [kcsdplxd].",
         "leaves out what it has not asked for",
     ),
     11: Quirk(
