@@ -1146,6 +1146,8 @@ async def test_write_buffer_full(device: FakeDevice, connect: Callable[..., Clie
         error = request.exception()
         assert isinstance(error, WriteBufferFull)
         assert error.sent is False
+        text = rf"\?echo to {device.address}: its 90\d\d bytes do not fit: \d+ bytes wait to be sent already; "
+        assert re.fullmatch(text + "max_write_buffer is 100000 bytes", str(error))
     client.close()
     assert all(request.done() for request in requests)
     await client.wait_closed(timeout=0.1)

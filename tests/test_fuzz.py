@@ -126,6 +126,8 @@ class Entry:
         assert not self.done()
         self.outcome = outcome
 
+    overflow = fail
+
 
 class Owner:
     """One conversation after another, of which each is as long as the bytes let it be."""

@@ -117,7 +117,8 @@ class Options:
         noticed within 30 s.
     :arg drain_timeout: for a device without message ids: so long the late reply of an abandoned request is
         awaited, before the link is renewed. None: for ever.
-    :arg limit: the longest line accepted from the device; a longer one, complete or not, breaks the link.
+    :arg limit: the longest line accepted from the device; a longer one, complete or not, breaks the link. This and the
+        next two count bytes as they stand on the wire: a NUL, a line end, a tab, a backslash or a blank takes two.
     :arg max_write_buffer: so many bytes may wait to be sent before a request is refused.
     :arg max_reply: so many bytes of informs are collected for one request.
     :arg assume_protocol: a `.ProtocolFlags`, for a device that does not send its version: the client is connected

@@ -85,7 +85,7 @@ class PendingRequests:
             try:
                 session.send(request, arguments)
             except WriteBufferFull as exc:
-                request.fail(self._buffer_full(request, exc))
+                request.overflow(exc)
         elif wait_connected and link.state is not CLOSED:
             self._unsent[request] = None
             request.watch()
@@ -153,7 +153,7 @@ class PendingRequests:
             try:
                 session.send(request, self._encode(request.arguments))
             except WriteBufferFull as exc:
-                request.fail(self._buffer_full(request, exc))
+                request.overflow(exc)
             except Exception as exc:  # the version of this connection cannot express an argument
                 request.fail(exc)
 
@@ -237,7 +237,8 @@ class PendingRequests:
         error.__cause__ = cause
         return error
 
-    def _buffer_full(self, request: Request, full: WriteBufferFull) -> WriteBufferFull:
+    def buffer_full(self, request: Request, full: WriteBufferFull) -> WriteBufferFull:
+        """The error of a request that there is no room for, which names it."""
         most = self._link.options.max_write_buffer
         return WriteBufferFull(f"{self.label(request)}: {full}; max_write_buffer is {most} bytes")
 

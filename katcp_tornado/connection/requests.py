@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
-from ..errors import FailReply, InvalidReply, ReplyTooLarge, as_text
+from ..errors import FailReply, InvalidReply, ReplyTooLarge, WriteBufferFull, as_text
 from ..wire.codec import RawMessage
 from ..wire.message import Message, excerpt
 
@@ -129,6 +129,10 @@ class Request:
     def expire(self) -> None:
         """The deadline has passed."""
         self.holder.expire(self)
+
+    def overflow(self, full: WriteBufferFull) -> None:
+        """There is no room to send it."""
+        self.fail(self.holder.buffer_full(self, full))
 
     def fail(self, exc: BaseException) -> None:
         """Settle the Future with an exception, unless it is settled.

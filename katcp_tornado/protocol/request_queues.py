@@ -46,6 +46,9 @@ class Entry(Protocol):
     def abandon(self) -> None:
         """Abandon the request: have `.Session.abandon` called, once."""
 
+    def overflow(self, full: WriteBufferFull) -> None:
+        """There is no room to send it."""
+
     def fail(self, exc: BaseException) -> None:
         """The request has failed."""
 
@@ -114,7 +117,7 @@ class RequestQueues:
                 self._transmit(entry, line)
             except WriteBufferFull as exc:
                 del queue[entry]
-                entry.fail(exc)
+                entry.overflow(exc)
             else:
                 return
         del self.by_name[name]

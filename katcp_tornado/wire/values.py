@@ -24,6 +24,7 @@ import ipaddress
 import math
 import numbers
 import re
+import sys
 import types
 from functools import cache, lru_cache
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union, get_args, get_origin
@@ -155,6 +156,9 @@ def register_type(type_: type[T], encode: Callable[[T], bytes], decode: Callable
 def _find(cls: type) -> _Registration:
     fitting = [entry for entry in _registry if issubclass(cls, entry.base)]
     if not fitting:
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and issubclass(cls, numpy.bool_):  # numpy's numbers are of `numbers`, its truth is not
+            return _find(bool)
         raise TypeError(f"{cls.__name__} cannot be a KATCP argument; see register_type()")
     return fitting[-1]
 

@@ -60,6 +60,8 @@ class Entry:
         assert not self.done()
         self.error = exc
 
+    overflow = fail
+
     def abandon(self) -> None:
         self.session.abandon(self)
 

@@ -589,3 +589,9 @@ def test_a_value_of_16_mb_is_refused_briefly(type_: Any, raw: bytes) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 10 * len(value)
+
+
+def test_the_truth_of_numpy() -> None:
+    numpy = pytest.importorskip("numpy", reason="numpy is not installed")
+    assert (encode(numpy.bool_(True)), encode(numpy.bool_(False))) == (b"1", b"0")
+    assert decode(numpy.bool_, b"1") is True
