@@ -20,6 +20,8 @@ from .. import (
     SensorInfo,
     SensorWatcher,
     State,
+    SyncState,
+    WaitTimeout,
 )
 from ..errors import describe
 from ..sensors.queries import is_pattern
@@ -158,7 +160,8 @@ class Follower(SensorWatcher):
         self._told_update = told
 
     def sensor_updated(self, name: str, reading: Reading) -> None:
-        self._told_update(self.sensors[name].info, reading)
+        if self.state is not SyncState.CLOSED:  # by ourselves: the device is as reachable as before
+            self._told_update(self.sensors[name].info, reading)
 
 
 async def follow(target: Target, words: Sequence[str], how: How, timeout: Optional[float], output: Output) -> ExitCode:
@@ -169,14 +172,31 @@ async def follow(target: Target, words: Sequence[str], how: How, timeout: Option
         if output.is_screen() and not (how.json or how.value or how.most):
             return await _follow_live(target, client, choice, options, timeout)
         lines = _Lines(how, output)
-        client.add_sensor_watcher(Follower(client, lines.add, filter=lambda info: choice.wants(info.name), **options))
+        watcher = Follower(client, lines.add, filter=lambda info: choice.wants(info.name), **options)
+        client.add_sensor_watcher(watcher)
         tell_gaps(client, target)
         try:
             await client.wait_connected(timeout)
         except KatcpError as exc:
             return failed(target, client, exc)
+        synced = watcher.synced(timeout)
+        await asyncio.wait([synced, lines.over], return_when=asyncio.FIRST_COMPLETED)
+        if not lines.over.done() and not _followed(target, watcher, choice, synced.exception()):
+            return ExitCode.REFUSED
         await lines.over
     return ExitCode.OK
+
+
+def _followed(target: Target, watcher: SensorWatcher, choice: Choice, error: Optional[BaseException]) -> bool:
+    """Complain of what is not followed; False if a sensor that was named is not there, or none is sampled."""
+    refused = isinstance(error, WaitTimeout) and isinstance(error.__cause__, (FailReply, InvalidReply))
+    unknown = [name for name in choice.names if name not in watcher.sensors]
+    if error is None and unknown:
+        complain(f"{target.address}: the device has no sensor {unknown[0]!r}")
+        return False
+    if refused:
+        complain(f"{target.address}: {error}")
+    return not (refused and len(watcher.failures) >= len(watcher.sensors))
 
 
 async def _follow_live(

@@ -124,6 +124,24 @@ async def test_no_answer(device: FakeDevice, target: Target, output: Any, capsys
 
 
 @pytest.mark.gen_test
+async def test_watch_of_what_the_device_refuses(target: Target, output: Any, written: Any, capsys: Any) -> None:
+    assert await follow(target, ("temperatur",), How(), 10, output) == ExitCode.REFUSED
+    assert capsys.readouterr().err.endswith("the device has no sensor 'temperatur'\n")
+    assert await follow(target, ("mode",), How(strategy="nonesuch"), 1, output) == ExitCode.REFUSED
+    assert "FailReply" in capsys.readouterr().err and written.getvalue() == ""
+
+
+@pytest.mark.gen_test
+async def test_watch_ends_without_a_word(target: Target, output: Any, written: Any, capsys: Any) -> None:
+    task = asyncio.ensure_future(follow(target, ("mode",), How(value=True), 10, output))
+    await gen.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (written.getvalue(), capsys.readouterr().err) == ("off\n", "")
+
+
+@pytest.mark.gen_test
 async def test_watch(device: FakeDevice, target: Target, output: Any, written: Any, capsys: Any) -> None:
     how = How(json=True, strategy="event", most=4)
     task = asyncio.ensure_future(follow(target, ("temperature",), how, 10, output))
