@@ -25,14 +25,19 @@ version = release = katcp_tornado.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
     "bench_plots",
     "command_help",
+    "guidelines",
     "herd_plots",
     "house",
     "state_diagram",
 ]
 exclude_patterns = ["_build", "_ext", "examples"]
 html_theme = "furo"
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 html_title = f"katcp_tornado {version}"
 html_copy_source = False
 html_show_sphinx = False
@@ -136,7 +141,7 @@ def shorten_signature(
     """Defaults as one would write them."""
     if signature is not None:
         signature = re.sub(r"Backoff\(first=[^)]*\)", "Backoff()", signature)
-        signature = re.sub(r"\b16777216\b", "16 * 1024**2", signature)
+        signature = re.sub(r"\b33554432\b", "32 * 1024**2", signature)
         signature = re.sub(r"\b268435456\b", "256 * 1024**2", signature)
     return signature, result
 

@@ -21,12 +21,14 @@ from typing import Any
 import pytest
 from tornado import gen
 from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.tcpserver import TCPServer
+from tornado.testing import bind_unused_port
 
 from katcp_tornado import Backoff, Client, Device, FailReply, SensorStatus, Timestamp, WaitTimeout
-from katcp_tornado.testing import Delay, Fail, FakeDevice
+from katcp_tornado.testing import Answer, Delay, Fail, FakeDevice
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 QUICK = Backoff(first=0.2, maximum=1.0)
@@ -371,3 +373,50 @@ async def test_a_device_that_moves(io_loop: IOLoop, device: FakeDevice, tmp_path
             file.unlink()
             await gen.sleep(10)
             assert type(client.last_exc) is FileNotFoundError
+
+
+# The cookbook
+
+
+@pytest.mark.gen_test
+async def test_a_handler_with_live_values(device: FakeDevice, connect: Any, io_loop: IOLoop) -> None:
+    device.add_sensor("temperature", "float", 21.5)
+    client = connect()
+    sock, port = bind_unused_port()
+    server = HTTPServer(load("web_handler").make_application(client))
+    server.add_socket(sock)
+    asked = AsyncHTTPClient(force_instance=True)
+    url = f"http://127.0.0.1:{port}/temperature"
+    try:
+        await client.wait_connected()
+        await gen.sleep(0.1)
+        answer = await asked.fetch(url)
+        assert json.loads(answer.body)["value"] == 21.5
+        device.stop()
+        await client.wait_disconnected()
+        answer = await asked.fetch(url, raise_error=False)
+        assert (answer.code, json.loads(answer.body)["status"]) == (503, "unreachable")
+    finally:
+        server.stop()
+        await server.close_all_connections()
+
+
+@pytest.mark.gen_test
+async def test_a_controller(device: FakeDevice, connect: Any, caplog: pytest.LogCaptureFixture) -> None:
+    switched: list[bytes] = []
+    device.request("cooler")(lambda context, message: switched.append(message.arguments[0]))
+    device.add_sensor("temperature", "float", 20.0)
+    client = connect()
+    load("controller").Cooler(client, on_above=25.0, off_below=15.0)
+    await client.wait_connected()
+    for value, wanted in ((24.0, []), (26.0, [b"1"]), (27.0, [b"1"]), (20.0, [b"1"]), (14.0, [b"1", b"0"])):
+        device.set_sensor("temperature", value)
+        await gen.sleep(0.1)
+        assert switched == wanted
+    device.on_request("cooler", Answer("fail", "jammed"))
+    device.set_sensor("temperature", 26.0)
+    await gen.sleep(0.1)
+    assert "does not switch its cooler: jammed" in caplog.text
+    device.set_sensor("temperature", 27.0)
+    await gen.sleep(0.1)
+    assert switched == [b"1", b"0", b"1", b"1"], "the next reading tries again"
