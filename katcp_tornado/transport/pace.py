@@ -13,16 +13,18 @@ import weakref
 from typing import Any, Callable
 
 #: Seconds of a turn of the loop, about, that all of its clients may take for reading and for attempts.
-TURN = 0.01
+TURN = 0.008
+HALF = TURN / 2
 
 
 class Pace:
     """The pace of one loop; get it by `of`."""
 
-    __slots__ = ("__weakref__", "_began", "_counting", "last", "waiting")
+    __slots__ = ("__weakref__", "_counting", "began", "last", "waiting")
 
     def __init__(self) -> None:
-        self._began = 0.0
+        #: When a turn began, on the loop's own clock: perhaps the present one. Nobody need ask before `HALF` of it.
+        self.began = 0.0
         self._counting = False
         #: Who was let through last; need not ask again before another does.
         self.last: object = None
@@ -32,20 +34,20 @@ class Pace:
     def full(self, loop: asyncio.AbstractEventLoop, step: Callable[[], Any]) -> bool:
         """True if the present turn is used up: *step*, which is called in a later one, is not to be done now."""
         now = loop.time()
-        if now - self._began < TURN / 2:
+        if now - self.began < HALF:
             return False
         if self._counting:
             self.waiting[step] = contextvars.copy_context()
             return True
         # So much has passed since a turn began, but perhaps that is over. Of the present one, the beginning is known.
-        self._began = now
+        self.began = now
         self._counting = True
         loop.call_soon(self._next, loop)  # before anything is read in the next turn
         return False
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         """A turn begins: first come those that have waited."""
-        began = self._began = loop.time()
+        began = self.began = loop.time()
         self.last = None
         waiting = self.waiting
         try:

@@ -20,6 +20,7 @@ from tornado.iostream import IOStream
 
 from ..errors import WriteBufferFull
 from . import forks, pace
+from .pace import HALF
 from .timers import clock
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Stream(IOStream):
         """Read a chunk, in this turn of the loop or, if other clients have used that up, in a later one."""
         pace = self._pace
         if pace.last is not self:
-            if pace.full(self._loop, self._resume):
+            if self._clock() - pace.began >= HALF and pace.full(self._loop, self._resume):
                 self._selector.remove_reader(self.socket.fileno())  # which would say it again in each turn
                 return
             pace.last = self

@@ -63,6 +63,7 @@ class Loop:
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     monkeypatch.setattr(pace, "TURN", 8 * STEP)
+    monkeypatch.setattr(pace, "HALF", 4 * STEP)
     return Loop()
 
 
