@@ -335,7 +335,8 @@ class DeviceSensors:
         """A Future of a dict from names to readings of now, or to exceptions."""
         asking = queries.Asking(self.client._link, timeout)
         if isinstance(names, str) and queries.is_pattern(names):
-            return self._read_all(asking, lambda told: _matching(compiled(names), told))
+            pattern = compiled(names)
+            return self._read_all(asking, lambda told: _matching(pattern, told))
         wanted = as_names(names)
         if len(wanted) > FEW:
             return self._read_all(asking, lambda told: wanted, wanted)

@@ -312,6 +312,8 @@ async def test_subscribe(device: FakeDevice, make: Any) -> None:
     assert sampled(device) == {"temperature": "event"}
     with pytest.raises(ValueError, match="regular expression"):
         one.subscribe("/(/")
+    with pytest.raises(ValueError, match="regular expression"):
+        one.read("/(/")
 
 
 @pytest.mark.gen_test
