@@ -281,13 +281,18 @@ def quoted(value: object) -> str:
         return shorten(repr(value), QUOTED * 2)
     except ValueError:  # Python prints no integer of more than some thousand digits
         return f"<{type(value).__name__} of too many digits>"
+    except Exception as exc:  # of a class of the user's
+        return f"<{type(value).__name__} whose repr raises {type(exc).__name__}>"
 
 
 def describe(exc: Optional[BaseException]) -> str:
     """An error on one line, for a log: its class, its message, and the errors of the addresses that led to it."""
     if exc is None:
         return "no error"
-    message = str(exc)[: 2 * SHOWN]
+    try:
+        message = str(exc)[: 2 * SHOWN]
+    except Exception as error:  # of a class of the user's
+        message = f"its text raises {type(error).__name__}"
     text = one_line(f"{type(exc).__name__}: {message}" if message else type(exc).__name__)
     if isinstance(exc.__cause__, AddressErrors):
         text = one_line(f"{text} ({exc.__cause__})")

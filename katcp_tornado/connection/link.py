@@ -37,7 +37,7 @@ from ..transport.stream import Stream
 from ..transport.timers import Timer
 from ..transport.tls import Handshake, TLSStream
 from ..wire.codec import RawMessage
-from .callbacks import Callbacks
+from .callbacks import Callbacks, pass_on
 from .deadlines import Deadlines
 from .events import Event, Events
 from .log import ConnectionLog
@@ -153,7 +153,12 @@ class Link:
         )
         try:
             self._dial.start()
-        except Exception as exc:  # of a resolver, say: whatever it is, the attempt has failed
+        except (KeyboardInterrupt, SystemExit) as exc:
+            pass_on(self.loop, exc)
+            self._down(
+                ConnectionAbortedError(errno.ECONNABORTED, f"{type(exc).__name__} has come while it was resolved")
+            )
+        except BaseException as exc:  # of a resolver, say: whatever it is, the attempt has failed
             self._down(exc)
 
     def _dialed(self, generation: int, sock: Optional[socket.socket], error: Optional[BaseException]) -> None:
@@ -178,7 +183,10 @@ class Link:
         if generation != self._generation:
             return
         if isinstance(self._transport, Handshake):
-            self._transport.start()
+            try:
+                self._transport.start()
+            except OSError as exc:  # the system cannot watch one more socket
+                self._down(exc)
         else:
             self._converse(generation)
 

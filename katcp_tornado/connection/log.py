@@ -114,8 +114,9 @@ class ConnectionLog:
     def misfit(self, raw: RawMessage, callback: object, error: Exception) -> None:
         """The arguments of an inform are not what a callback is annotated for."""
         name = raw.name.decode("ascii")
-        text = "#%s does not fit its callback %r: %s: %s"
-        self._limited(f"misfit #{name}", logging.WARNING, text, name, callback, shorten(str(error)), excerpt(raw))
+        text = "#%s does not fit its callback %s: %s: %s"
+        args = (name, quoted(callback), shorten(str(error)), excerpt(raw))
+        self._limited(f"misfit #{name}", logging.WARNING, text, *args)
 
     def nonsense(self, message: Message, error: Exception) -> None:
         """An inform came whose arguments are not what they should be."""

@@ -14,6 +14,7 @@ from ..protocol.request_queues import Entry
 from ..transport.timers import clock
 from ..wire.message import Message, encode_name
 from ..wire.values import encode
+from .callbacks import pass_on
 from .options import seconds
 from .registry import InContext
 from .requests import Request, TimedRequest
@@ -154,7 +155,10 @@ class PendingRequests:
                 session.send(request, self._encode(request.arguments))
             except WriteBufferFull as exc:
                 request.overflow(exc)
-            except Exception as exc:  # the version of this connection cannot express an argument
+            except (KeyboardInterrupt, SystemExit) as exc:  # out of the encoder of a registered type
+                request.future.cancel()
+                pass_on(self._link.loop, exc)
+            except BaseException as exc:  # the version of this connection cannot express an argument
                 request.fail(exc)
 
     def _encode(self, args: tuple[Any, ...]) -> list[bytes]:

@@ -142,7 +142,7 @@ class Dial:
         if future is not self._resolving:
             return
         self._resolving = None
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit)):  # the last two end the loop, too
             error = socket.gaierror(socket.EAI_AGAIN, "the resolver gave up")
         self._resolved([] if error is not None else future.result(), error)
 
@@ -179,7 +179,13 @@ class Dial:
             if _is_connected(sock):  # as it is at once on this machine: that the loop watches it would cost more
                 self._loop.call_soon(self._answered, sock)
                 return
-            self._selector.add_writer(sock.fileno(), self._writable, sock)
+            try:
+                self._selector.add_writer(sock.fileno(), self._writable, sock)
+            except OSError as exc:  # the system cannot watch one more socket
+                del self._trying[sock]
+                sock.close()
+                self._errors[_name(address)] = exc
+                continue
             if self._queue:
                 self._stagger = self._loop.call_later(STAGGER, self._try_next)
             return

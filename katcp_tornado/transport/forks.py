@@ -55,10 +55,12 @@ def leave(io_loop: IOLoop, sock: socket.socket, private: bool) -> None:
 def _after_in_child() -> None:
     private: dict[IOLoop, bool] = {}
     for owner in list(_owners):
-        io_loop = owner.io_loop
-        if io_loop not in private:
-            private[io_loop] = _renew(io_loop.asyncio_loop)  # type: ignore[attr-defined]
-        owner.forked(private[io_loop])
+        # The fork may have come in the middle of a step of another thread: what goes wrong with one harms no other.
+        with contextlib.suppress(Exception):
+            io_loop = owner.io_loop
+            if io_loop not in private:
+                private[io_loop] = _renew(io_loop.asyncio_loop)  # type: ignore[attr-defined]
+            owner.forked(private[io_loop])
 
 
 def _renew(loop: asyncio.AbstractEventLoop) -> bool:

@@ -149,12 +149,13 @@ class Handshake:
             self._sock = self._context.wrap_socket(
                 self._sock, server_hostname=self._hostname, do_handshake_on_connect=False
             )
+            self._io_loop.add_handler(self._sock, self._go_on, IOLoop.WRITE)
         except OSError as exc:
             self._finish(exc)
         except (TypeError, ValueError) as exc:
             self._finish(as_os_error(ValueError(str(exc))))
-        else:
-            self._io_loop.add_handler(self._sock, self._go_on, IOLoop.WRITE)
+        except Exception as exc:  # of a context of the user's own class
+            self._finish(exc)
 
     def _go_on(self, fd: Any, events: int) -> None:
         assert isinstance(self._sock, ssl.SSLSocket)
