@@ -37,7 +37,8 @@ class Card {
     this.button.dataset.state = device.state;
     this.button.setAttribute("aria-pressed", selected);
     const protocol = device.protocol ? ` · KATCP ${device.protocol}` : "";
-    setText(this.parts.address, `${device.address}${protocol} · ${count} sensors`);
+    const address = device.address === device.name ? "" : `${device.address} · `;
+    setText(this.parts.address, `${address}${count} ${count === 1 ? "sensor" : "sensors"}${protocol}`);
     setText(this.parts.error, device.error || "");
     this.parts.error.title = device.error || "";
     this.tick(0);
@@ -113,4 +114,3 @@ export class Devices {
 
   tick() { for (const card of this.cards.values()) card.tick(this.store.now()); }
 }
-

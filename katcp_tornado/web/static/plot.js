@@ -48,7 +48,7 @@ export function drawPoints(canvas, width, height, sensor, now, margin = 2, left 
     context.lineTo(x(end), y(value));
     drawing = true;
   }
-  context.strokeStyle = colour("accent");
+  context.strokeStyle = colour(sensor.status === "unreachable" ? "away" : "accent");
   context.lineWidth = 1.4;
   context.lineJoin = "round";
   context.stroke();

@@ -49,7 +49,7 @@ class Row {
     this.index = -1;
   }
 
-  show(sensor, index, several, now, clock) {
+  show(sensor, index, several, plots, now, clock) {
     if (this.index !== index) { this.index = index; this.tr.setAttribute("aria-rowindex", index + 2); }
     const other = this.sensor !== sensor;
     this.sensor = sensor;
@@ -72,7 +72,7 @@ class Row {
     setText(this.cells.age, sensor.time === null ? "" : ageText(now - sensor.time));
     if (other || clock - this.drawn > REDRAW) {
       this.drawn = clock;
-      if (sensor.points.length && this.canvas.offsetParent) drawPoints(this.canvas, PLOT_WIDTH, PLOT_HEIGHT, sensor, now);
+      if (sensor.points.length && plots) drawPoints(this.canvas, PLOT_WIDTH, PLOT_HEIGHT, sensor, now);
       else if (other) clear(this.canvas, PLOT_WIDTH, PLOT_HEIGHT);
     }
   }
@@ -83,6 +83,7 @@ export class Table {
     this.store = store;
     this.open = open;
     this.rows = [];
+    this.first = 0; // index in the list of what the first row shows
     this.list = [];
     this.layout = -1;
     this.sort = { by: "name", down: false };
@@ -92,6 +93,7 @@ export class Table {
     this.top = this.spacer();
     this.bottom = this.spacer();
     this.body = $("rows");
+    this.plots = document.querySelector("th.plot");
     this.body.append(this.top, this.bottom);
     this.scroll = $("scroll");
     this.scroll.addEventListener("scroll", () => this.paint(), { passive: true });
@@ -152,7 +154,7 @@ export class Table {
     this.layout = this.store.layout;
     this.sorted = Date.now();
     const all = this.store.sensors.size;
-    setText($("count"), list.length === all ? `${all} sensors` : `${list.length} of ${all} sensors`);
+    setText($("count"), list.length === all ? `${all} ${all === 1 ? "sensor" : "sensors"}` : `${list.length} of ${all} sensors`);
     $("table").setAttribute("aria-rowcount", list.length + 1);
     const empty = $("empty");
     empty.hidden = list.length > 0;
@@ -166,7 +168,8 @@ export class Table {
   paintNow() {
     const clock = Date.now(), live = LIVE.has(this.sort.by) || $("status").value;
     if (this.layout !== this.store.layout || (live && clock - this.sorted > 1000)) this.arrange();
-    const height = this.scroll.clientHeight, count = this.list.length;
+    // What is read of the layout is read before anything is written: each change of the two costs a layout.
+    const height = this.scroll.clientHeight, plots = this.plots.offsetParent !== null, count = this.list.length;
     const first = Math.max(0, Math.min(Math.floor(this.scroll.scrollTop / ROW) - SPARE, count - 1));
     const shown = Math.max(0, Math.min(count - first, Math.ceil(height / ROW) + 2 * SPARE));
     while (this.rows.length < shown) {
@@ -175,10 +178,24 @@ export class Table {
       this.body.insertBefore(row.tr, this.bottom);
     }
     while (this.rows.length > shown) this.rows.pop().tr.remove();
+    this.turn(first);
     const several = this.store.devices.size > 1 && this.device === null, now = this.store.now();
-    for (let i = 0; i < shown; i++) this.rows[i].show(this.list[first + i], first + i, several, now, clock);
+    for (let i = 0; i < shown; i++) this.rows[i].show(this.list[first + i], first + i, several, plots, now, clock);
     this.stretch(this.top, first);
     this.stretch(this.bottom, count - first - shown);
+  }
+
+  // Rows that are scrolled out on one side come in on the other; all others keep what they show, and the focus.
+  turn(first) {
+    const by = Math.max(-this.rows.length, Math.min(first - this.first, this.rows.length));
+    this.first = first;
+    if (by === 0) return;
+    const moved = by > 0 ? this.rows.splice(0, by) : this.rows.splice(by);
+    const focused = moved.some((row) => row.tr.contains(document.activeElement));
+    if (by > 0) this.bottom.before(...moved.map((row) => row.tr));
+    else this.top.after(...moved.map((row) => row.tr));
+    this.rows = by > 0 ? [...this.rows, ...moved] : [...moved, ...this.rows];
+    if (focused) this.scroll.focus({ preventScroll: true });
   }
 
   stretch(spacer, rows) {
