@@ -38,6 +38,7 @@ SLOW = (
     "by_name/test_ipython.py",
     "cli/",
     "peers/",
+    "sensors/test_random.py",
     "test_docs.py",
     "test_fuzz.py",
     "test_herd.py",

@@ -247,8 +247,9 @@ class Worker:
         in_force = False
         for subscription in sensor.subscribers:
             in_force = in_force or (subscription not in sensor.blocked and subscription.wanted == wanted)
-            if in_force and not sensor.lacks_type(subscription):
-                subscription.refused.pop(sensor.name, None)
+            if in_force and sensor.name in subscription.refused and not sensor.lacks_type(subscription):
+                sensor.unsettle_refused()  # they are told
+                del subscription.refused[sensor.name]
         if not sensor.subscribers:
             sensor.blocked = ()
         elif in_force and sensor.blocked:
@@ -305,10 +306,13 @@ class Worker:
         if sensor not in self._untyped or self.list.asks(sensor.wire):
             return
         del self._untyped[sensor]
-        these = [subscription for subscription in sensor.subscribers if subscription.own_type]
+        has = self.list.known.has(sensor.wire)
+        these = [  # who wants no sampling is content with a sensor that is not there
+            one for one in sensor.subscribers if one.own_type and (has is not False or one.wanted != NONE)
+        ]
         if error is not None and these:
             self._block(sensor, these, f"?sensor-list {sensor.name}", error)
-        elif error is None or self.list.known.has(sensor.wire) is not None:
+        elif error is None or has is not None:
             self.mark(sensor)
 
     # First readings, where the device does not send them by itself

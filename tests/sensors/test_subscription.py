@@ -934,3 +934,16 @@ async def test_a_mute_device(device: Any, client: Any, ear: Any) -> None:
     device.behaviour = Mute()
     await client.subscribe("a", ear).synced()
     assert ear == [("a", "nominal", 0)]
+
+
+@pytest.mark.gen_test
+async def test_none_of_a_sensor_that_is_not_there(io_loop: VirtualTimeLoop, device: Any, client: Any) -> None:
+    """Nothing is to be sampled, so nothing is missing; also while another one misses it."""
+    none = client.subscribe("x", strategy="none")
+    await none.synced()
+    auto = client.subscribe("x")
+    for _ in range(3):
+        device.inform_all("interface-changed")
+        await gen.sleep(10)
+        assert list(auto.failures) == ["x"] and not auto.is_synced
+        assert none.is_synced and not none.failures

@@ -933,6 +933,21 @@ async def test_a_watched_sensor_comes_back_to_a_newer_subscription(
 
 
 @pytest.mark.gen_test
+async def test_what_was_refused_of_one_is_accepted_of_another(
+    io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
+) -> None:
+    """Then it is so for both, and both are told."""
+    device.on_request("sensor-sampling", *[Answer("fail", "not now")] * 3)  # of both together, then of each
+    first = watch()
+    await io_loop.idle()
+    assert first.state is SYNCING and sorted(first.failures) == ["a", "b"]
+    waiter = first.synced()
+    await watch().synced()
+    await io_loop.idle()
+    assert first.state is SYNCED and waiter.done() and first.take().endswith("SYNCED")
+
+
+@pytest.mark.gen_test
 async def test_a_subscription_to_a_sensor_that_is_not_there(
     io_loop: VirtualTimeLoop, device: Any, client: Any, watch: Any
 ) -> None:
