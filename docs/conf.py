@@ -44,6 +44,8 @@ html_show_sphinx = False
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 
+man_pages = [("reference/command", "katcp-tornado", "talk to KATCP devices: ask, watch, measure, record", [author], 1)]
+
 # Single back-quotes are references, as in Tornado: `.Client.request`.
 default_role = "py:obj"
 nitpicky = True

@@ -19,10 +19,11 @@ class CommandHelp(Directive):
 
     def run(self) -> list[nodes.Node]:
         command: click.Command = katcp_tornado
-        context = click.Context(command, info_name="katcp-tornado", terminal_width=80)
+        options = {**command.context_settings, "terminal_width": 80}
+        context = click.Context(command, info_name="katcp-tornado", **options)
         for name in self.arguments:
             command = katcp_tornado.commands[name]
-            context = click.Context(command, info_name=name, parent=context, terminal_width=80)
+            context = click.Context(command, info_name=name, parent=context, **options)
         text = command.get_help(context)
         return [nodes.literal_block(text, text, language="text")]
 
