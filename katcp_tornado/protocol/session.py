@@ -348,7 +348,9 @@ class Session:
                     if entry is None:
                         counters.unmatched_replies += 1
                         continue
-                elif queues:
+                elif queues or self._assumed:
+                    if self._assumed and not self._take_without_id(raw.name):
+                        return
                     entry = head(raw.name, mid)
                 else:
                     entry = None
@@ -402,6 +404,8 @@ class Session:
             self._owner.session_lost(ReplyTooLarge(f"?{entry.name.decode()}: {error}"))
 
     def _reply_by_name(self, raw: RawMessage, mid: Optional[int]) -> None:
+        if mid is None and self._assumed and not self._take_without_id(raw.name):
+            return
         entry = self._queues.head(raw.name, mid)
         if entry is None:
             self._counters.unmatched_replies += 1
@@ -414,6 +418,16 @@ class Session:
             self._counters.replies += 1
             entry.answer(raw)
         self._queues.advance(raw.name)
+
+    def _take_without_id(self, name: bytes) -> bool:
+        """A message without id, where ids are only assumed: if a request of its name waits, the device has none.
+
+        Returns False if the conversation is over.
+        """
+        assert self.protocol is not None
+        if self._ids and any(entry.name == name for entry in (*self._by_mid.values(), *self._doubtful.values())):
+            self._decide(self.protocol._replace(flags=self.protocol.flags - {"I"}))
+        return self.alive
 
     def _asynchronous(self, raw: RawMessage) -> None:
         """An inform that belongs to no request: first to the library itself, then to who asked for it."""

@@ -252,6 +252,27 @@ def test_a_version_that_is_assumed_is_corrected_by_the_device() -> None:
     assert new.reply == Message.reply("add", "ok", 3)
 
 
+def test_a_device_that_never_sends_its_version_says_by_a_reply_that_it_has_no_ids() -> None:
+    for answer in (b"#echo a\n!echo ok 1\n", b"!echo ok 1\n"):
+        owner = Owner()
+        owner.session.assume(ProtocolFlags(5, 0, frozenset("MI")))
+        given_up, first, other, second = (owner.request(name) for name in ("hold", "echo", "add", "echo"))
+        given_up.abandoned = True
+        assert owner.session.abandon(given_up) is True
+        owner.session.receive(b"#tick\n!add[3] ok\n")  # nothing that waits has this name
+        assert owner.session.protocol == ProtocolFlags(5, 0, frozenset("MI")) and other.reply is not None
+        owner.session.receive(answer)
+        assert str(first.reply) == "!echo ok 1" and second.reply is None
+        assert len(first.informs) == answer.count(b"#")
+        assert owner.session.protocol == ProtocolFlags(5, 0, frozenset("M"))
+        owner.session.receive(b"!hold ok\n!echo ok 2\n")
+        assert str(second.reply) == "!echo ok 2" and owner.counters.unmatched_replies == 1
+        owner.request("add")
+        assert owner.sent[-1] == b"?add\n"
+        owner.session.receive(V5)  # the greeting has the last word
+        assert owner.request("add").mid is not None
+
+
 def test_replies_with_ids_still_count_after_such_a_correction() -> None:
     owner = Owner()
     owner.session.assume(ProtocolFlags(5, 0, frozenset("I")))
