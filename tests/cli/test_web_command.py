@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 from tornado.testing import bind_unused_port
+from tornado.websocket import websocket_connect
 
 from katcp_tornado.testing import FakeDevice
 
@@ -47,6 +48,20 @@ async def test_the_page_is_at_the_root(device: FakeDevice, start: Any) -> None:
         stdout, stderr = await process.communicate()
         assert (process.returncode, stdout) == (130, b"")
         assert stderr == b"403 GET / (127.0.0.1): the host 'evil.example.org' is none of ours\n"
+
+
+@pytest.mark.gen_test
+async def test_a_service_manager_ends_it(device: FakeDevice, start: Any) -> None:
+    """On SIGTERM it closes the pages and the links, and says nothing."""
+    async with served(start, f"{device.host}:{device.port}") as (process, url):
+        page = await websocket_connect(f"ws{url[4:]}ws")
+        assert await page.read_message() is not None
+        process.send_signal(signal.SIGTERM)
+        while await page.read_message() is not None:
+            pass
+        page.close()
+        assert await process.communicate() == (b"", b"")
+        assert process.returncode == 143
 
 
 @pytest.mark.gen_test
