@@ -39,6 +39,7 @@ SLOW = (
     "cli/",
     "peers/",
     "sensors/test_random.py",
+    "sensors/test_steps_broken.py",
     "test_docs.py",
     "test_fuzz.py",
     "test_herd.py",
