@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Optional, Union
 
 import click
-import rich  # noqa: F401  # the demonstration needs it: say now, and not later, that it is not installed
 
 from .. import Message, __version__
 from .options import find_target, json_option, parse_seconds, raw_option, target_options, timeout_option
@@ -54,6 +53,7 @@ def katcp_tornado() -> None:
       4    connected, but no answer in time
       130  interrupted
       141  nobody reads the output
+      143  ended by SIGTERM
     """
 
 

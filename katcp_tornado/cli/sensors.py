@@ -209,11 +209,13 @@ async def _follow_live(
     app = WatchApp(target, client, watcher, choice.names)
     connected = client.wait_connected(timeout)
     connected.add_done_callback(lambda _: app.exit() if connected.exception() else None)
-    await app.run_async(mouse=False)
+    seen = await app.run_async(mouse=False)
     if connected.done() and (error := connected.exception()) is not None:
         return failed(target, client, error)
     connected.cancel()
-    return ExitCode.INTERRUPTED if app.interrupted else ExitCode.OK
+    if seen is None:
+        raise asyncio.CancelledError
+    return ExitCode.OK if seen else ExitCode.INTERRUPTED
 
 
 class _Lines:

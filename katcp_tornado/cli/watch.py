@@ -63,8 +63,12 @@ class Row(NamedTuple):
     description: str
 
 
-class WatchApp(App[None]):
-    """The screen: state of the connection, table of sensors, keys."""
+class WatchApp(App[bool]):
+    """The screen: state of the connection, table of sensors, keys.
+
+    Its result is True if the user has seen enough, False if that was by Ctrl-C, None if its task was cancelled: textual
+    swallows that.
+    """
 
     CSS = """
     #head { height: auto; max-height: 4; padding: 0 1; }
@@ -83,7 +87,6 @@ class WatchApp(App[None]):
 
     def __init__(self, target: Target, client: Client, watcher: Watcher, names: Sequence[str] = ()) -> None:
         super().__init__()
-        self.interrupted = False
         self._target = target
         self._client = client
         self._watcher = watcher
@@ -128,9 +131,11 @@ class WatchApp(App[None]):
         self._sorted_at = 0.0
         self._paint()
 
+    async def action_quit(self) -> None:
+        self.exit(True)
+
     async def action_interrupt(self) -> None:
-        self.interrupted = True
-        self.exit()
+        self.exit(False)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._search = _searching(event.value)

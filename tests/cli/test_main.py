@@ -83,14 +83,34 @@ def test_the_package_is_the_command_too() -> None:
     assert done.returncode == 0 and done.stdout.startswith("Usage: katcp-tornado ")
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra(missing: str) -> None:
-    done = python("-c", f"import sys; sys.modules[{missing!r}] = None; import katcp_tornado.cli as cli; cli.main([])")
+@pytest.mark.parametrize(("missing", "args"), [("click", []), ("rich", ["demo"])])
+def test_without_the_extra(missing: str, args: Any) -> None:
+    without = f"import sys; sys.modules[{missing!r}] = None; import katcp_tornado.cli as cli"
+    done = python("-c", f"{without}; cli.main({args})")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
         f'katcp-tornado: {missing} is not installed; install it with: pip install "katcp_tornado[cli]"\n'
     )
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    """Nor does a request of a program: what draws on terminals is imported when it draws."""
+    slow = {
+        "rich",
+        "textual",
+        "prompt_toolkit",
+        "prometheus_client",
+        "platformdirs",
+        "tornado.web",
+        "katcp_tornado.web",
+    }
+    done = python(
+        "-c",
+        "import atexit, sys, katcp_tornado.cli as cli; import katcp_tornado.cli.request, katcp_tornado.cli.sensors\n"
+        f"atexit.register(lambda: print({slow!r} & set(sys.modules), file=sys.stderr)); cli.main(['--help'])",
+    )
+    assert done.stderr == "set()\n"
 
 
 def test_another_module_that_is_missing_is_not_blamed_on_the_extra() -> None:

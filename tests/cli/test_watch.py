@@ -107,7 +107,7 @@ async def test_filter_and_sort(device: FakeDevice) -> None:
         await seen.pilot.press("escape")
         await seen.until(lambda: len(order()) == 4)
         await seen.pilot.press("q")
-        await seen.until(lambda: not seen.app.is_running)
+        await seen.until(lambda: seen.app.return_value is True)
 
 
 @pytest.mark.parametrize("size", [(40, 10), (10, 6), (3, 2)])
