@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +28,14 @@ async def fake():
     from katcp_tornado.testing import FakeDevice
     device = FakeDevice("4" if kind == "v4" else "5.1-MIB", port=port)
     device.add_sensor("temperature", "float", 21.5, "of the receiver", "degC")
+    if kind == "receiver":
+        device.add_sensor("attenuation", "float", 3.0, "of the first stage", "dB")
+        device.add_sensor("lo.frequency", "float", 1.42e9, "of the local oscillator", "Hz")
+        device.add_sensor("lo.locked", "boolean", True, "the oscillator follows its reference")
+        device.add_sensor("mode", "discrete", "observe", "what it does", params=["off", "observe"])
+        device.set_sensor("attenuation", 31.5, "warn")
+        device.start()
+        await asyncio.sleep(1e6)
     device.add_sensor("odd", "string", "[bold]\\x1b[31mred\\x07")
     device.start()
     number = 0
@@ -105,6 +116,19 @@ class DeviceProcess:
         self.kill()
 
 
+def _colour(name: str) -> Optional[str]:
+    """A colour of pyte, as rich names it."""
+    if name == "default":
+        return None
+    if re.fullmatch("[0-9a-f]{6}", name):
+        return f"#{name}"
+    return {"brown": "yellow", "brightbrown": "bright_yellow"}.get(name, name.replace("bright", "bright_"))
+
+
+def _look(cell: Any) -> tuple[str, str, bool, bool]:
+    return cell.fg, cell.bg, cell.bold, cell.reverse
+
+
 class _Screen(pyte.HistoryScreen):
     """A screen that answers what it is asked, such as where the cursor is."""
 
@@ -161,6 +185,26 @@ class Terminal:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    def svg(self, title: str) -> str:
+        """A picture of the screen."""
+        from rich import console
+        from rich.style import Style
+        from rich.text import Text
+
+        lines = Text()
+        used = max(at for at, line in enumerate(self._screen.display) if line.strip()) + 1
+        for at in range(used):
+            cells = [self._screen.buffer[at][column] for column in range(self._screen.columns)]
+            for (fg, bg, bold, reverse), run in itertools.groupby(cells, _look):
+                style = Style(color=_colour(fg), bgcolor=_colour(bg), bold=bold or None, reverse=reverse or None)
+                lines.append("".join(cell.data for cell in run), style)
+            lines.append("\n" if at + 1 < used else "")
+        drawn = console.Console(record=True, width=self._screen.columns, file=io.StringIO(), force_terminal=True)
+        drawn.print(lines)
+        template: str = vars(console)["CONSOLE_SVG_FORMAT"]
+        without_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", template, flags=re.DOTALL)
+        return drawn.export_svg(title=title, code_format=without_fonts, unique_id=re.sub(r"\W+", "-", title))
 
     def read(self) -> None:
         """Take what the command has written."""
