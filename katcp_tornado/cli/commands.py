@@ -34,8 +34,9 @@ def katcp_tornado() -> None:
     """Talk to KATCP devices: ask, watch, measure, record.
 
     A DEVICE is HOST[:PORT] or [V6][:PORT], the port 7147 by default, or a name of
-    the [devices] in katcp-tornado.toml in the user's configuration folder. Where
-    nothing follows it, it may be left out for that of KATCP_SERVER.
+    the [devices] in katcp-tornado.toml in the user's configuration folder, or - for
+    that of the environment variable KATCP_SERVER. Where nothing follows it, it may
+    be left out for the same.
 
     \b
     Examples:
@@ -121,7 +122,7 @@ def request(
 @click.option("--strategy", metavar="TEXT", default="auto", show_default=True, help='With --watch: such as "period 1".')
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after so many updates.")
 @target_options
-@click.argument("address", callback=find_target, metavar="DEVICE")
+@click.argument("address", callback=find_target, metavar="[DEVICE]", required=False)
 @click.argument("names", nargs=-1, metavar="[NAME | /REGEX/]...")
 def sensors(
     address: HostPort,
@@ -159,14 +160,16 @@ def sensors(
 
 @katcp_tornado.command(context_settings={"ignore_unknown_options": True})
 @timeout_option("inf", "How long to wait.")
+@json_option
 @target_options
 @click.argument("address", callback=find_target, metavar="DEVICE")
 @click.argument("sensor")
 @click.argument("value")
-def wait(address: HostPort, sensor: str, value: str, timeout: float, options: dict[str, Any]) -> None:
+def wait(address: HostPort, sensor: str, value: str, timeout: float, json: bool, options: dict[str, Any]) -> None:
     """Wait until a sensor has a valid value.
 
-    It is the one given or, after >, <, >=, <= or !=, any that compares so with a number.
+    It is the one given or, after >, <, >=, <= or !=, any that compares so with a number. With --json, the reading is
+    written, an object of name, status, value and timestamp.
 
     \b
     Examples:
@@ -182,7 +185,7 @@ def wait(address: HostPort, sensor: str, value: str, timeout: float, options: di
     """
     from .sensors import wait
 
-    run_checked(partial(wait, Target(address, options), sensor, value, timeout))
+    run_checked(partial(wait, Target(address, options), sensor, value, timeout, json=json))
 
 
 @katcp_tornado.command()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import sys
 from typing import Any, Callable, Optional, TypeVar
 
 import click
 
 from .targets import HostPort, client_options, find
+from .terminal import complain
 
 
 def find_target(ctx: click.Context, param: click.Parameter, value: Optional[str]) -> HostPort:
-    if value is not None and value.startswith("-"):
+    if value is not None and value.startswith("-") and value != "-":
         raise click.NoSuchOption(value)
     try:
         return find(value)
@@ -48,6 +48,13 @@ def parse_seconds(ctx: click.Context, param: click.Parameter, value: str) -> flo
     return seconds
 
 
+class _ToStderr(logging.Handler):
+    """Writes to the standard error as it is at the time: above the prompt of a shell, not into a screen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -66,7 +73,8 @@ def target_options(command: C) -> C:
     ) -> Any:
         logger = logging.getLogger("katcp_tornado")
         if verbose:
-            logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+            logger.setLevel(logging.INFO)
+            logger.addHandler(_ToStderr())
         else:
             logger.addHandler(logging.NullHandler())  # the commands say themselves what goes wrong
         try:

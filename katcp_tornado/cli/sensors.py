@@ -295,8 +295,10 @@ def equals(reading: Reading, wanted: str) -> bool:
     return bool(reading.plain()["value"] == wanted)
 
 
-async def wait(target: Target, name: str, text: str, timeout: Optional[float], output: Output) -> ExitCode:
-    """Wait until a sensor has a value."""
+async def wait(
+    target: Target, name: str, text: str, timeout: Optional[float], output: Output, *, json: bool = False
+) -> ExitCode:
+    """Wait until a sensor has a value; write its reading if that is wanted as JSON."""
     wanted = condition(text)
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
@@ -306,7 +308,9 @@ async def wait(target: Target, name: str, text: str, timeout: Optional[float], o
             if missing(device, target, Choice([name])):
                 return ExitCode.REFUSED
             left = None if deadline is None else max(0.0, deadline - loop.time())
-            await device.sensor[name].wait(wanted, left)
+            reading = await device.sensor[name].wait(wanted, left)
         except KatcpError as exc:
             return failed(target, device.client, exc)
+    if json:
+        output.line(show.as_json(reading.plain()))
     return ExitCode.OK

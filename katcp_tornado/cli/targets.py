@@ -57,11 +57,12 @@ class Target(NamedTuple):
 
 
 def find(text: Optional[str]) -> HostPort:
-    """The device of a name of the configuration file, or of an address; by default that of ``KATCP_SERVER``.
+    """The device of a name of the configuration file, or of an address; by default, and for ``-``, that of ``KATCP_SERVER``.
 
     Raises `ValueError`.
     """
-    text = text or os.environ.get("KATCP_SERVER")
+    if not text or text == "-":
+        text = os.environ.get("KATCP_SERVER")
     if not text:
         raise ValueError("no device is given, and the environment has no KATCP_SERVER")
     return HostPort.parse(configured().get(text, text))

@@ -49,7 +49,7 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, text: str, ad
     monkeypatch.setattr(targets, "config_file", lambda: tmp_path / "katcp-tornado.toml")
     assert targets.find(text) == address
     monkeypatch.setenv("KATCP_SERVER", text)
-    assert targets.find(None) == address
+    assert targets.find(None) == targets.find("-") == address
 
 
 @pytest.mark.parametrize("text", ["::1", "a b", "http://x", "x:0", "x:65536", "[", "[::1]x"])
@@ -174,10 +174,11 @@ async def test_wait(io_loop: Any, device: FakeDevice, target: Target, output: An
 
 
 @pytest.mark.gen_test
-async def test_wait_ends(target: Target, output: Any, capsys: Any) -> None:
+async def test_wait_ends(target: Target, output: Any, written: Any, capsys: Any) -> None:
     assert await wait(target, "mode", "on", 2, output) == ExitCode.TIMEOUT
     assert "its last reading is nominal 'off'" in capsys.readouterr().err
-    assert await wait(target, "mode", "off", 2, output) == ExitCode.OK
+    assert await wait(target, "mode", "off", 2, output, json=True) == ExitCode.OK
+    assert json.loads(written.getvalue())["value"] == "off"
     assert await wait(target, "moed", "off", 2, output) == ExitCode.REFUSED
     with pytest.raises(ValueError, match="a number must follow >"):
         await wait(target, "mode", ">x", 2, output)
