@@ -208,7 +208,7 @@ async def _follow_live(
     client.add_sensor_watcher(watcher)
     app = WatchApp(target, client, watcher, choice.names)
     connected = client.wait_connected(timeout)
-    connected.add_done_callback(lambda _: app.exit() if connected.exception() else None)
+    connected.add_done_callback(lambda _: None if connected.cancelled() or not connected.exception() else app.exit())
     seen = await app.run_async(mouse=False)
     if connected.done() and (error := connected.exception()) is not None:
         return failed(target, client, error)

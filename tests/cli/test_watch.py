@@ -118,4 +118,4 @@ async def test_narrow(device: FakeDevice, size: tuple[int, int]) -> None:
         await seen.until(lambda: seen.app._order)
         if size[0] == 40:
             await seen.until(lambda: seen.row("b.temperature").endswith(" 21.5 degC nominal"))
-            assert any("no sensor missing" in line for line in seen.lines)
+            await seen.until(lambda: any("no sensor missing" in line for line in seen.lines))
