@@ -57,7 +57,7 @@ class Target(NamedTuple):
 
 
 def find(text: Optional[str]) -> HostPort:
-    """The device of a name of the configuration file, or of an address; that of ``KATCP_SERVER`` for ``-`` and for none.
+    """The device of a name of the configuration file, or of an address; by default, and for ``-``, of KATCP_SERVER.
 
     Raises `ValueError`.
     """
