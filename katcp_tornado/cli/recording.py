@@ -180,6 +180,8 @@ def acts(path: str) -> list[Act]:
 
 def _entries(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = Path(path).read_text(encoding="utf-8").splitlines()
+    if not lines:
+        raise ValueError(f"{path}: this is no recording")
     for number, text in enumerate(lines, 1):
         try:
             entry = json.loads(text)

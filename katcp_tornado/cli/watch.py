@@ -7,6 +7,7 @@ watcher knows then; an update of a sensor by itself paints nothing.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
@@ -22,7 +23,7 @@ from . import show
 from .targets import Target
 
 #: Seconds between two paintings.
-PERIOD = 0.25
+PERIOD = 0.5
 #: Seconds between two sortings by what changes.
 RESORT = 2.0
 #: The width from which on there is room for all columns.
@@ -234,7 +235,7 @@ class WatchApp(App[bool]):
             show.value_text(shown),
             show.printable(info.units),
             "unknown" if reading is None else reading.status.value,
-            "" if shown is None else show.age(shown.timestamp).replace(" ", ""),
+            "" if shown is None else _age(shown.timestamp),
             show.printable(info.description),
         )
         return row, GREY if away else ""
@@ -270,6 +271,12 @@ class WatchApp(App[bool]):
         elif missing and watcher.state is SyncState.SYNCED:
             parts.append((f"\nthe device has no sensor {show.printable(', '.join(missing))}", "yellow"))
         return Text.assemble(*parts)
+
+
+def _age(timestamp: float) -> str:
+    """The age of a reading in whole seconds: what changes with every painting costs most of it."""
+    seconds = time.time() - timestamp
+    return f"{seconds:.0f}s" if abs(seconds) < 60 else show.age(timestamp).replace(" ", "")
 
 
 def _searching(text: str) -> Callable[[str], object]:
