@@ -28,6 +28,8 @@ BACKOFF = Backoff(first=0.6, maximum=1.5, minimum=0.3)
 PATIENCE = 10.0
 #: So many attempts are let fail before the device is started again.
 REFUSALS = 2
+#: So many failed attempts are shown while the device starts: more, on a slow machine, would not fit on the screen.
+SHOWN = 4
 #: So many readings are shown, before and after.
 READINGS = 3
 #: Columns where the output is no terminal.
@@ -135,7 +137,9 @@ class Demo:
     def on_failed_connect(self, cause: BaseException) -> None:
         """An attempt has failed."""
         stats = self.client.stats
-        self.line("attempt", f"number {stats.attempts}: {type(cause).__name__}; next in {stats.next_attempt_in:.1f} s")
+        if self._failures.qsize() < SHOWN:
+            delay = f"{stats.next_attempt_in:.1f} s"
+            self.line("attempt", f"number {stats.attempts}: {type(cause).__name__}; next in {delay}")
         self._failures.put_nowait(cause)
 
     # The story

@@ -9,7 +9,7 @@ from typing import Any, Callable, NamedTuple, Optional
 from ..connection.link import Link
 from ..connection.pending import DEFAULT
 from ..connection.requests import fail
-from ..errors import FailReply, InvalidReply, SensorNotFound, SensorValueError
+from ..errors import FailReply, InvalidReply, KatcpError, SensorNotFound, SensorValueError
 from ..wire.message import Message
 from ..wire.values import Timestamp, decoder, encode
 from .types import OfSensor, Reading, SensorInfo, check_name, read, split, typed_decoder
@@ -166,7 +166,9 @@ class Derived(asyncio.Future):  # type: ignore[type-arg]
             result = self._combine(*(other.result() for other in self._parts))
         except asyncio.CancelledError:
             self.cancel()
+        except KatcpError as exc:  # its traceback so far would tell the user of this module
+            fail(self, exc.with_traceback(None), silent=not isinstance(exc, (FailReply, InvalidReply)))
         except Exception as exc:
-            fail(self, exc, silent=not isinstance(exc, (FailReply, InvalidReply)))
+            fail(self, exc, silent=True)
         else:
             self.set_result(result)

@@ -25,7 +25,7 @@ from katcp_tornado import (
     SyncState,
     WaitTimeout,
 )
-from katcp_tornado.blocking import BlockingClient
+from katcp_tornado.blocking import BlockingClient, BlockingDevice, BlockingSubscription, BlockingWatcher
 from katcp_tornado.testing import Silent
 
 
@@ -238,6 +238,16 @@ def test_unclosed(served: Served) -> None:
         clients.clear()
     thread.join(TIMEOUT)
     assert not thread.is_alive()
+
+
+def test_help_shows_what_the_calls_return() -> None:
+    """And no Future of the loop's, which is nothing for another thread."""
+    assert inspect.signature(BlockingClient.request).return_annotation == "Reply"
+    for kind in (BlockingClient, BlockingDevice, BlockingSubscription, BlockingWatcher):
+        for name, method in inspect.getmembers(kind, inspect.isfunction):
+            if not name.startswith("_"):
+                returned = str(inspect.signature(method).return_annotation)
+                assert "asyncio" not in returned and "empty" not in returned, f"{kind.__name__}.{name}: {returned}"
 
 
 def test_the_same_calls() -> None:

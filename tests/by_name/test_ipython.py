@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,16 +29,32 @@ print("re" + "ady", len(device.req) > 2)
 """
 
 
-@pytest.mark.real_time
-def test_completion_and_help(tmp_path: Path) -> None:
+@pytest.fixture
+def port() -> Iterator[int]:
+    """The port of a device in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "katcp_tornado.cli.demo_device"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+        process.kill()
+
+
+def start(folder: Path, *options: str, terminal: str = "dumb") -> Any:
+    """Starts IPython in a pseudo-terminal."""
     pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed")
     pytest.importorskip("IPython", reason="IPython is not installed")
+    environment = {"IPYTHONDIR": str(folder), "TERM": terminal, "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    environment["PYTHONPATH"] = ":".join(path for path in sys.path if path)
+    arguments = ["-m", "IPython", "--no-banner", "--colors=NoColor", *options]
+    return pexpect.spawn(sys.executable, arguments, env=environment, encoding="utf-8", timeout=30, dimensions=(40, 120))
+
+
+@pytest.mark.real_time
+def test_completion_and_help(tmp_path: Path) -> None:
     setup = tmp_path / "setup.ipy"
     setup.write_text(SETUP)
-    environment = {"IPYTHONDIR": str(tmp_path), "TERM": "dumb", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    environment["PYTHONPATH"] = ":".join(path for path in sys.path if path)
-    command = [sys.executable, "-m", "IPython", "--simple-prompt", "--no-banner", "--colors=NoColor"]
-    child = pexpect.spawn(command[0], command[1:], env=environment, encoding="utf-8", timeout=30, dimensions=(40, 120))
+    child = start(tmp_path, "--simple-prompt")
     try:
         child.expect(r"In \[1\]: ")
         child.sendline(f"%run -i {setup}")
@@ -51,5 +71,57 @@ def test_completion_and_help(tmp_path: Path) -> None:
         child.expect(r"In \[5\]: ")
         child.sendline("(await device.req.set_rate(3)).arguments")
         child.expect(r"\[b'3'\]")
+    finally:
+        child.close(force=True)
+
+
+@pytest.mark.real_time
+def test_an_error_of_the_device_is_a_few_lines(port: int, tmp_path: Path) -> None:
+    child = start(tmp_path, "--simple-prompt")
+    try:
+        for number, line in enumerate(
+            (
+                "from katcp_tornado import Client; from katcp_tornado.blocking import BlockingClient",
+                f"client = await Client.connect('127.0.0.1', {port}, timeout=20)",
+                f"blocking = BlockingClient.connect('127.0.0.1', {port}, timeout=20)",
+                "await client.request('add')",
+                "await client.sensor_value('nothing')",
+                "blocking.request('add')",
+                "blocking.sensor_value('nothing')",
+            ),
+            1,
+        ):
+            child.expect(rf"In \[{number}\]: ")
+            child.sendline(line)
+            if number > 3:
+                child.expect(r"FailReply: .*\r\n")
+                shown = child.before.splitlines()
+                shown_files = re.findall(r"^File .*", child.before, re.MULTILINE)
+                # IPython shows the last frame, even if it is hidden.
+                allowed = 1 if line.startswith("blocking") else 0
+                assert len(shown_files) <= allowed and len(shown) <= 6 + 10 * allowed, child.before
+    finally:
+        child.close(force=True)
+
+
+@pytest.mark.real_time
+def test_readings_come_at_the_prompt(port: int, tmp_path: Path) -> None:
+    """As the cookbook says: with ``%gui asyncio``."""
+    child = start(tmp_path, terminal="xterm")
+    try:
+        for number, line in enumerate(
+            (
+                "%gui asyncio",
+                "from katcp_tornado import Device",
+                f"device = Device('127.0.0.1', {port}); await device.synced(timeout=20)",
+                "device.sensor.temperature.subscribe(lambda reading: print('now', reading.value))",
+            ),
+            1,
+        ):
+            child.expect(rf"In \[{number}\]:")
+            child.expect(r"\x1b\[\?25h")  # the cursor is shown: it waits
+            child.send(line + "\r")
+        for _ in range(3):
+            child.expect(r"now 2\d\.\d")
     finally:
         child.close(force=True)
