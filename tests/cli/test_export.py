@@ -141,7 +141,7 @@ class Prometheus:
         """Wait until an expression has these values."""
         found: Any = None
         for _ in range(200):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # it begins to answer before it is ready
                 found = await self.query(expression)
                 if found == values:
                     return
