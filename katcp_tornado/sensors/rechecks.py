@@ -22,7 +22,7 @@ class Rechecks:
     :arg soon: called when there is something to take.
     """
 
-    __slots__ = ("_active", "_last", "_loop", "_next", "_soon", "_timer", "round")
+    __slots__ = ("_active", "_last", "_loop", "_next", "_soon", "_timer", "fresh", "round")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, soon: Callable[[], None]) -> None:
         self._loop = loop
@@ -35,6 +35,8 @@ class Rechecks:
         self._timer.cancel()
         #: Those of this round that are still to be set.
         self.round: deque[SampledSensor] = deque()
+        #: Those that were set since the last announcement, while that one is still to be followed.
+        self.fresh: set[SampledSensor] = set()
         self._next: dict[SampledSensor, None] = {}
         self._active = False
         self._last: Optional[float] = None  # when the last round ended

@@ -173,6 +173,7 @@ class Sampling(Restorer):
 
     def _on_changed(self, raw: RawMessage) -> None:
         if self._begun:  # otherwise, all will be asked for anyway
+            self._worker.rechecks.fresh.clear()
             self.list.on_changed(raw)
 
     def connected(self) -> None:
@@ -335,6 +336,10 @@ class Sampling(Restorer):
 
     def _recheck(self, sensors: list[SampledSensor]) -> None:
         self._worker.unblock(sensors)
+        fresh = self._worker.rechecks.fresh  # set after the change: once is enough
+        sensors = [sensor for sensor in sensors if sensor not in fresh]
+        if not self.list.is_announced:
+            fresh.clear()
         for sensor in sensors:
             sensor.recheck = True
             sensor.alone = False

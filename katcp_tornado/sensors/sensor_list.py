@@ -151,6 +151,11 @@ class SensorList:
             self._queue[wires[0]] = None
             self._ask_next()
 
+    @property
+    def is_announced(self) -> bool:
+        """True from an announcement until the question is answered that it leads to."""
+        return bool(self._noted or self._round)
+
     def on_changed(self, raw: RawMessage) -> None:
         """Take an announcement."""
         what, *rest = raw.arguments or [b"sensor-list"]

@@ -202,6 +202,8 @@ class Worker:
                 sensor.recheck = False
                 if sensor.heard == FRESH and strategy != NONE:
                     sensor.heard = RECHECKED
+        if self.list.is_announced:
+            self.rechecks.fresh.update(sensors)
         self._in_flight.add(request.future)
         request.future.add_done_callback(partial(self._answered, self._queue, sensors, strategy))
 

@@ -449,6 +449,28 @@ async def test_a_burst_of_changes(io_loop: VirtualTimeLoop, device: Any, watch: 
     assert asked(device, "sensor-list") == ["c0", ""]
 
 
+@pytest.mark.parametrize("protocol", ["4", "5.0-M", "5.0-MI", "5.1-MIB"])
+@pytest.mark.gen_test
+async def test_a_burst_of_changes_sets_each_sensor_once_more(device: Any, watch: Any, protocol: str) -> None:
+    """What is set after the last of them need not be set again; what another one comes after, must."""
+    device.protocol = protocol
+    watcher = watch()
+    await watcher.synced()
+    asked(device)
+    for times in (1, 50):
+        for _ in range(times):
+            device.inform_all("interface-changed")
+        await gen.sleep(30)
+        names = sorted(name for line in asked(device) for name in line.split()[0].split(","))
+        assert names == ["a", "b"]
+    device.inform_all("interface-changed")
+    await gen.sleep(0.05)
+    device.add_sensor("a", "integer", 5)
+    device.inform_all("interface-changed")
+    await gen.sleep(30)
+    assert sorted(sampled(device)) == ["a", "b"]
+
+
 @pytest.mark.gen_test
 async def test_requests_have_changed(io_loop: VirtualTimeLoop, device: Any, watch: Any) -> None:
     watcher = watch()
