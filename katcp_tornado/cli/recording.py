@@ -62,7 +62,7 @@ async def record(target: Target, path: str, listen: HostPort, output: Output) ->
         if not over.done():
             over.set_result(error)
 
-    with file:
+    with _closing(file):
         recorder = Recorder(file, failed)
         recorder.write(katcp=1, device=str(target.address))
 
@@ -90,6 +90,16 @@ async def record(target: Target, path: str, listen: HostPort, output: Output) ->
                 await asyncio.gather(*tasks, return_exceptions=True)
     complain(f"{path}: {error.strerror or error}")
     return ExitCode.REFUSED
+
+
+@contextlib.contextmanager
+def _closing(file: IO[str]) -> Iterator[None]:
+    """Close a file in the end; what could not be written has been told."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 async def _relay(

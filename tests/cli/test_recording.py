@@ -101,3 +101,9 @@ def test_a_recording_that_is_cut(tmp_path: Path, capsys: Any) -> None:
     path.write_text('{"katcp": 1, "time": 0}\n' + json.dumps(line) + '\n{"time": 2, "cli')
     assert len(acts(str(path))) == 2
     assert "the last line is cut" in capsys.readouterr().err
+
+
+def test_an_empty_file_is_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(ValueError, match="no recording"):
+        acts(str(tmp_path / "empty"))
