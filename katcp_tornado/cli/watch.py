@@ -211,10 +211,9 @@ class WatchApp(App[bool]):
 
     def _paint(self) -> None:
         """Paint the header, and the rows that are in sight."""
+        if self._columns:
+            self._arrange()
         self._head.update(self._header())
-        if not self._columns:
-            return
-        self._arrange()
         first = int(self._table.scroll_y)
         for index in range(first, min(first + self.size.height, len(self._order))):
             row, style = self._row(self._order[index])

@@ -97,10 +97,10 @@ async def test_filter_and_sort(device: FakeDevice) -> None:
         assert order() == ["a.mode", "b.temperature", "c.odd"]
         await seen.pilot.press("s")
         await seen.until(lambda: order() == ["c.odd", "a.mode", "b.temperature"])
-        assert "by status" in seen.lines[0]
+        await seen.until(lambda: "by status" in seen.lines[0])
         await seen.pilot.press("slash", *"^b|q", "enter")
         await seen.until(lambda: order() == ["b.temperature"])
-        assert "1 of 3 sensors" in seen.lines[0]
+        await seen.until(lambda: "1 of 3 sensors" in seen.lines[0])
         device.add_sensor("b.new", "integer", 5)
         device.inform_all("interface-changed")
         await seen.until(lambda: order() == ["b.new", "b.temperature"])
