@@ -66,7 +66,9 @@ class Card {
         context.fillRect(x(time), 0, Math.max(pass ? 0 : 1.5, x(end) - x(time)), height);
       });
     }
-    const lost = this.device.history.filter(([when, , was]) => was && when > from).length;
+    // Counted by the steps: the history has the last few failures only, and attempts that fail drive a loss out of it.
+    const isLoss = ([time, state], i) => i > 0 && time > from && state !== "closed" && steps[i - 1][1] === "connected";
+    const lost = steps.filter(isLoss).length;
     const label = `Last ${MINUTES} minutes: ${lost === 0 ? "no link lost" : lost === 1 ? "1 link lost" : `${lost} links lost`}`;
     if (this.strip.title !== label) { this.strip.title = label; this.strip.setAttribute("aria-label", label); }
   }
