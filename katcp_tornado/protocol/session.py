@@ -329,6 +329,8 @@ class Session:
                 run = 0
                 counters.malformed += 1
                 self._owner.session_malformed(raw)
+                if not self.alive:
+                    return
                 continue
             mtype = raw.mtype
             if mtype is inform:
@@ -347,6 +349,8 @@ class Session:
                         entry = None
                     if entry is None:
                         counters.unmatched_replies += 1
+                        if not self.alive:
+                            return
                         continue
                 elif queues or self._assumed:
                     if self._assumed and not self._take_without_id(raw.name):
@@ -379,6 +383,8 @@ class Session:
                     by_mid[mid] = entry  # type: ignore[index]
                     counters.unmatched_replies += 1
                     self._owner.session_unknown(raw)
+                    if not self.alive:
+                        return
                 elif entry.done():  # it was given up
                     counters.unmatched_replies += 1
                 else:
@@ -387,6 +393,8 @@ class Session:
             else:
                 run = 0
                 self._owner.session_unknown(raw)
+                if not self.alive:
+                    return
 
     def _weigh(self, entry: Entry) -> None:
         """Count the bytes of the informs of a request, and end it if they are too many."""

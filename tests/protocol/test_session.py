@@ -856,3 +856,25 @@ def test_what_a_device_says_of_itself_is_kept_in_moderation() -> None:
     assert cause.reason == "\x1b" * MAX_TEXT
     assert len(str(cause)) < 10_000
     assert str(cause).isprintable()
+
+
+@pytest.mark.parametrize("line", [b"not a message\n", b"?request\n", b"!other[1] ok\n", b"#other[1] x\n"])
+def test_nothing_comes_after_a_line_whose_report_has_closed_the_session(line: bytes) -> None:
+    """A handler of the log may close the client."""
+
+    class Closing(Owner):
+        def session_malformed(self, error: ValueError) -> None:
+            self.session.close()
+
+        def session_unknown(self, raw: RawMessage) -> None:
+            self.session.close()
+
+    owner = Closing()
+    heard: list[RawMessage] = []
+    owner.informs[5][b"tick"] = (heard.append,)
+    owner.session.receive(V5)
+    entry = Entry("echo")
+    owner.session.send(entry, [])
+    assert entry.mid == 1
+    owner.session.receive(line + b"#tick 1\n")
+    assert not owner.session.alive and heard == []
