@@ -118,6 +118,7 @@ def request(
 @timeout_option("30", "For the connection, and for the answer.")
 @json_option
 @click.option("--value", is_flag=True, help="Write bare values.")
+@raw_option
 @click.option("--watch", is_flag=True, help="Follow the sensors, through reconnections.")
 @click.option("--strategy", metavar="TEXT", default="auto", show_default=True, help='With --watch: such as "period 1".')
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="With --watch: end after so many updates.")
@@ -130,6 +131,7 @@ def sensors(
     timeout: float,
     json: bool,
     value: bool,
+    raw: bool,
     watch: bool,
     strategy: str,
     count: Optional[int],
@@ -141,7 +143,7 @@ def sensors(
     With --json, each line is an object of name, type, units, description, params, status, value and timestamp.
 
     With --watch, a terminal shows them live: / filters by name, s sorts, q quits; while the device is away, the last
-    values are grey. Off a terminal, and with --count, --json or --value, there is a line for each update.
+    values are grey. Off a terminal, and with --count, --json, --raw or --value, there is a line for each update.
 
     \b
     Examples:
@@ -153,7 +155,7 @@ def sensors(
     from .sensors import How, follow, sensors
 
     word, *params = strategy.split() or [""]
-    how = How(json, value, word, tuple(params), count)
+    how = How(json, value, word, tuple(params), count, raw)
     show = follow if watch or count is not None else sensors
     run_checked(partial(show, Target(address, options), names, how, timeout))
 

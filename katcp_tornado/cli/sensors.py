@@ -6,6 +6,7 @@ import asyncio
 import operator
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Callable, NamedTuple, Optional
 
 from .. import (
@@ -15,6 +16,7 @@ from .. import (
     FailReply,
     InvalidReply,
     KatcpError,
+    Message,
     NotConnected,
     Reading,
     SensorInfo,
@@ -45,6 +47,11 @@ class Choice:
             raise ValueError(f"no regular expression: {exc}") from None
         self._all = not words
 
+    @property
+    def only(self) -> list[str]:
+        """The one sensor that is wanted; empty if there may be more."""
+        return self.names if len(self.names) == 1 and not self._patterns else []
+
     def wants(self, name: str) -> bool:
         """True for a sensor that is wanted."""
         return self._all or name in self.names or any(pattern.search(name) for pattern in self._patterns)
@@ -58,6 +65,12 @@ class How(NamedTuple):
     strategy: str = "auto"
     params: tuple[str, ...] = ()
     most: Optional[int] = None
+    raw: bool = False
+
+    @property
+    def in_lines(self) -> bool:
+        """True if it is for a program, also on a terminal."""
+        return self.json or self.value or self.raw
 
 
 def failed(target: Target, device: Client, error: BaseException) -> ExitCode:
@@ -79,11 +92,13 @@ async def sensors(target: Target, words: Sequence[str], how: How, timeout: Optio
     async with target.device(auto_reconnect=False) as device:
         try:
             await device.synced(timeout)
-            if not missing(device, target, choice):
-                wanted = [name for name in device.sensor if choice.wants(name)]
-                found = await device.read(wanted, timeout=timeout)
-            else:
+            if missing(device, target, choice):
                 return ExitCode.REFUSED
+            if how.raw:
+                await write_raw(device.client, choice, timeout, output)
+                return ExitCode.OK
+            wanted = [name for name in device.sensor if choice.wants(name)]
+            found = await device.read(wanted, timeout=timeout)
         except (KatcpError, OSError) as exc:
             return failed(target, device.client, exc)
         rows = [(device.sensor[name].info, reading_of(found[name])) for name in wanted]
@@ -92,6 +107,21 @@ async def sensors(target: Target, words: Sequence[str], how: How, timeout: Optio
             return failed(target, device.client, lost)
     write(rows, how, output)
     return ExitCode.OK
+
+
+async def write_raw(client: Client, choice: Choice, timeout: Optional[float], output: Output) -> None:
+    """Write the informs of ``?sensor-value`` as they come. Raises what the request does."""
+
+    def hear(message: Message) -> None:
+        if choice.wants(sensor_of(message)):
+            output.line(str(message))
+
+    await client.request("sensor-value", *choice.only, on_inform=hear, timeout=timeout)
+
+
+def sensor_of(message: Message) -> str:
+    """The name of the sensor that a ``#sensor-value`` or ``#sensor-status`` tells of."""
+    return b"".join(message.arguments[2:3]).decode("utf-8", "backslashreplace")
 
 
 def reading_of(found: Any) -> Optional[Reading]:
@@ -112,7 +142,7 @@ def missing(device: Device, target: Target, choice: Choice) -> bool:
 
 def write(rows: list[tuple[SensorInfo, Optional[Reading]]], how: How, output: Output) -> None:
     """Write sensors in order of their names: a table on a terminal, otherwise a line for each."""
-    if output.isatty() and not (how.json or how.value):
+    if output.isatty() and not how.in_lines:
         table(rows, output)
     else:
         for info, reading in rows:
@@ -169,11 +199,13 @@ async def follow(target: Target, words: Sequence[str], how: How, timeout: Option
     choice = Choice(words)
     options = {"strategy": how.strategy, "params": how.params}
     async with target.client() as client:
-        if output.is_screen() and not (how.json or how.value or how.most):
+        if output.is_screen() and not (how.in_lines or how.most):
             return await _follow_live(target, client, choice, options, timeout)
         lines = _Lines(how, output)
         watcher = Follower(client, lines.add, filter=lambda info: choice.wants(info.name), **options)
         client.add_sensor_watcher(watcher)
+        if how.raw:
+            client.add_inform_callback("sensor-status", partial(lines.hear, choice))
         tell_gaps(client, target)
         try:
             await client.wait_connected(timeout)
@@ -228,9 +260,19 @@ class _Lines:
         self._output = output
 
     def add(self, info: SensorInfo, reading: Reading) -> None:
+        """An update of a sensor."""
+        if not self._how.raw:
+            self._write(line_of(info, reading, self._how))
+
+    def hear(self, choice: Choice, message: Message) -> None:
+        """The line in which it came."""
+        if choice.wants(sensor_of(message)):
+            self._write(str(message))
+
+    def _write(self, line: str) -> None:
         if self._left == 0:
             return
-        self._output.line(line_of(info, reading, self._how))
+        self._output.line(line)
         if self._left is not None:
             self._left -= 1
             if self._left == 0 and not self.over.done():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -102,6 +103,19 @@ async def test_json(target: Target, output: Any, written: Any) -> None:
 async def test_bare_values(target: Target, output: Any, written: Any) -> None:
     assert await sensors(target, ("temperature",), How(value=True), 10, output) == ExitCode.OK
     assert written.getvalue() == "21.5\n"
+
+
+@pytest.mark.gen_test
+async def test_raw(device: FakeDevice, target: Target, output: Any, written: Any) -> None:
+    """The lines of the device, as they came."""
+    device.add_sensor("text", "string", "two words", timestamp=1.5)
+    written.terminal = True
+    assert await sensors(target, ("/^te/", "text"), How(raw=True), 10, output) == ExitCode.OK
+    temperature, text = written.getvalue().splitlines()
+    assert re.fullmatch(r"#sensor-value\[\d+\] 1\.5 1 text nominal two\\_words", text)
+    assert temperature.endswith(" 1 temperature nominal 21.5")
+    assert await follow(target, ("text",), How(raw=True, most=1), 10, output) == ExitCode.OK
+    assert written.getvalue().splitlines()[2:] == ["#sensor-status 1.5 1 text nominal two\\_words"]
 
 
 @pytest.mark.gen_test
