@@ -50,7 +50,7 @@ class Sampling(Restorer):
         self.call: Callable[..., None] = link.callbacks.call
         self._updates = Updates(link, self._sensors)
         #: What the device has said that it has.
-        self.list = SensorList(link, self._needed, self._listed, self._announced)
+        self.list = SensorList(link, self._needed, self._listed, self._announced, self._doubted)
         self._turns = Cooperator(link.loop, self._work, self._tell_news)
         self._worker = Worker(link, self.list, self._updates, self._settled, self._turns, self._try_again)
         self._begun = False
@@ -283,6 +283,8 @@ class Sampling(Restorer):
         if self._mirrors and not self.list.known.complete:
             again = True
             self.list.ask_all()
+        elif self.list.ask_owed():
+            again = True
         return again
 
     # What the device has
@@ -297,6 +299,13 @@ class Sampling(Restorer):
                 names.add(sensor.wire)
         return names
 
+    def _doubted(self) -> None:
+        """Something was announced, and nobody needs the types of some sensors now: they may be others."""
+        has = self.list.known.has
+        for sensor in self._sensors.values():
+            if sensor.decode is not None and has(sensor.wire) is None:
+                sensor.decode = None
+
     def _listed(self, wire: Optional[bytes], error: Optional[BaseException], before: Infos) -> None:
         """The device has answered about one sensor, or about all."""
         session, known = self._link.session, self.list.known
@@ -310,7 +319,7 @@ class Sampling(Restorer):
         self.follow(mirrors)
         if session is not self._link.session:
             return
-        if error is not None and self._mirrors and not known.complete:
+        if error is not None and ((self._mirrors and not known.complete) or self.list.is_owed):
             self._worker.retry.failed()
         self._worker.listed(wire, error)
 

@@ -99,6 +99,7 @@ class SensorList:
         of the sensors concerned before.
     :arg announced: called when the questions that an announcement has led to are answered, if there were any: the
         names announced, or None for all.
+    :arg doubted: called when what was known of sensors was dropped, because it may have changed and nobody needs it.
     """
 
     def __init__(
@@ -107,11 +108,13 @@ class SensorList:
         needed: Callable[[], Optional[set[bytes]]],
         answered: Callable[[Optional[bytes], Optional[BaseException], Infos], None],
         announced: Callable[[Optional[set[bytes]]], None],
+        doubted: Callable[[], None] = lambda: None,
     ) -> None:
         self._link = link
         self._needed = needed
         self._answered = answered
         self._tell = announced
+        self._doubted = doubted
         self._brake = Brake(link.loop, self._ask_again)
         self._asked: Optional[tuple[Optional[bytes], asyncio.Future[Reply]]] = None  # the one that is in flight
         self.forget()
@@ -128,6 +131,8 @@ class SensorList:
         self._noted: set[Optional[bytes]] = set()
         self._round: set[Optional[bytes]] = set()
         self._round_over: Optional[asyncio.Future[None]] = None
+        # What was announced, and what the device has then not told although it was asked.
+        self._unanswered: set[Optional[bytes]] = set()
 
     def asks(self, wire: Optional[bytes]) -> bool:
         """True while an answer about a sensor, or about all (None), is still to come."""
@@ -173,6 +178,7 @@ class SensorList:
         else:
             self._queue.update(dict.fromkeys(asked))
             self.known.drop(self._round, but=asked)
+            self._doubted()
             if not asked:
                 self._end_round()
                 return None
@@ -208,6 +214,7 @@ class SensorList:
             return  # of an earlier connection
         self._asked = None
         error = ReplyTooLarge("the list of sensors has no end") if request.cancelled() else request.exception()
+        self._note_answer(wire, error)
         known = self.known
         before = known.take_all(infos, error) if wire is None else known.take_one(wire, infos, error)
         session = self._link.session
@@ -216,6 +223,27 @@ class SensorList:
             self._ask_next()
             if self._asked is None and self._round_over is not None:
                 self._end_round()
+
+    def _note_answer(self, wire: Optional[bytes], error: Optional[BaseException]) -> None:
+        if error is None and wire is None:
+            self._unanswered.clear()
+        elif error is None or (wire is not None and isinstance(error, (FailReply, InvalidReply))):
+            self._unanswered.discard(wire)
+        elif self._round_over is not None:
+            self._unanswered |= self._round
+
+    @property
+    def is_owed(self) -> bool:
+        """True if something was announced whose question has failed: what is known of it may be wrong."""
+        return bool(self._unanswered)
+
+    def ask_owed(self) -> bool:
+        """Put the questions again that have failed after an announcement; False if there are none."""
+        owed, self._unanswered = self._unanswered, set()
+        if owed:
+            self._noted |= owed
+            self._brake.announce()
+        return bool(owed)
 
     def _end_round(self) -> None:
         names, self._round = self._round, set()

@@ -229,7 +229,8 @@ class Worker:
                 sensor.accepted = None
             these: Iterable[Optional[Subscription]] = [None]
             if strategy == NONE:
-                self.list.known.drop({sensor.wire})  # it may have gone without a word
+                self.list.known.drop({sensor.wire})  # it may have gone without a word, and come back as another one
+                sensor.decode = None
             else:
                 these = [subscription for subscription in sensor.subscribers if subscription.wanted == strategy]
             self._block(sensor, these, f"?sensor-sampling {sensor.name} {strategy.name}", error)

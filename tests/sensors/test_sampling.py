@@ -1289,3 +1289,50 @@ async def test_many_sensors_many_times(io_loop: VirtualTimeLoop, device: Any, cl
     await gen.multi([subscription.synced() for subscription in subscriptions])
     assert len(asked(device)) == 6 and len(asked(device, "sensor-list")) == 2
     assert len(sampled(device)) == 3000
+
+
+# A sensor that comes back with another type while nobody asks
+
+
+@pytest.mark.gen_test
+async def test_another_type_after_an_end_that_was_refused(device: Any, client: Any) -> None:
+    watcher = SensorWatcher(client, filter=lambda info: info.name == "b")
+    client.add_sensor_watcher(watcher)
+    first = client.subscribe("a")
+    await gen.multi([first.synced(), watcher.synced()])
+    device.on_request("sensor-list", Delay(1))
+    device.on_request("sensor-sampling", Picky("sensor-sampling"))
+    device.add_sensor("a", "float", 1.5, notify=True)
+    first.cancel()
+    await gen.sleep(0.5)
+    second = client.subscribe("a")
+    await gen.sleep(100)
+    assert second.is_synced and second.readings["a"].value == 1.5
+
+
+@pytest.mark.gen_test
+async def test_another_type_announced_while_nobody_needs_it(device: Any, client: Any) -> None:
+    first = client.subscribe("a")
+    as_bytes = client.subscribe("a", type=bytes)
+    await first.synced()
+    first.cancel()
+    device.add_sensor("a", "float", 1.5, notify=True)
+    await gen.sleep(10)
+    second = client.subscribe("a")
+    await second.synced(timeout=100)
+    assert second.readings["a"].value == 1.5 and as_bytes.readings["a"].value == b"1.5"
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+@pytest.mark.gen_test
+async def test_another_type_that_the_device_does_not_tell_at_once(
+    device: Any, connect: Callable[..., Client], names: list[str]
+) -> None:
+    """The question that an announcement has led to has failed: it is put again."""
+    client = connect(request_timeout=5)
+    subscription = client.subscribe(names)
+    await subscription.synced()
+    device.on_request("sensor-list", Stall())
+    device.add_sensor("a", "float", 1.5, notify=True)
+    await gen.sleep(100)
+    assert subscription.readings["a"].value == 1.5 and subscription.is_synced

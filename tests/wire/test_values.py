@@ -591,6 +591,7 @@ def test_a_value_of_16_mb_is_refused_briefly(type_: Any, raw: bytes) -> None:
     assert peak < 10 * len(value)
 
 
+@pytest.mark.slow  # its environment has numpy
 def test_the_truth_of_numpy() -> None:
     numpy = pytest.importorskip("numpy", reason="numpy is not installed")
     assert (encode(numpy.bool_(True)), encode(numpy.bool_(False))) == (b"1", b"0")
