@@ -52,7 +52,7 @@ class Sampling(Restorer):
         #: What the device has said that it has.
         self.list = SensorList(link, self._needed, self._listed, self._announced, self._doubted)
         self._turns = Cooperator(link.loop, self._work, self._tell_news)
-        self._worker = Worker(link, self.list, self._updates, self._settled, self._turns, self._try_again)
+        self._worker = Worker(link, self.list, self._updates, self._settled, self._tell, self._turns, self._try_again)
         self._begun = False
         link.events.add_restorer(self)
         self.connected()
@@ -279,7 +279,8 @@ class Sampling(Restorer):
 
     def _try_again(self) -> bool:
         """Try again what was refused; False if nothing is refused any more."""
-        again = self._worker.unblock()
+        with self._turns.slice():
+            again = self._worker.unblock()
         if self._mirrors and not self.list.known.complete:
             again = True
             self.list.ask_all()

@@ -38,6 +38,7 @@ class Worker:
     """Makes the device sample what is wanted.
 
     :arg settled: called with a sensor for which nothing more is to be done.
+    :arg tell: called with a subscription that may no longer be synced; tells it at the end of the slice.
     :arg turns: where it takes room for its work.
     :arg again: tries again what was refused; False if nothing is refused any more.
     """
@@ -49,6 +50,7 @@ class Worker:
         "_protocol",
         "_queue",
         "_settled",
+        "_tell",
         "_unread",
         "_untyped",
         "_updates",
@@ -64,6 +66,7 @@ class Worker:
         sensor_list: SensorList,
         updates: Updates,
         settled: Callable[[SampledSensor], None],
+        tell: Callable[[Subscription], None],
         turns: Cooperator,
         again: Callable[[], bool],
     ) -> None:
@@ -71,6 +74,7 @@ class Worker:
         self.list = sensor_list
         self._updates = updates
         self._settled = settled
+        self._tell = tell
         self.turns = turns
         self.rechecks = Rechecks(link.loop, self.turns.soon)
         self.retry = Retry(link.loop, again, link.options.backoff)
@@ -269,7 +273,7 @@ class Worker:
         for subscription in these:
             if subscription is not None:
                 subscription.refused[sensor.name] = error
-        sensor.unsettle_refused()
+        self._unsettle_refused(sensor)
         self._blocked[sensor] = None
         if None not in sensor.blocked or isinstance(error, (FailReply, InvalidReply)):
             self._link.log.refused(what, error)
@@ -290,9 +294,14 @@ class Worker:
                 self.list.known.doubt(sensor.wire)
                 if sensor.wire not in self.list.known.infos:  # there was no such sensor: of what type is it now?
                     sensor.decode = None
-                sensor.unsettle_refused()
+                self._unsettle_refused(sensor)
                 self.mark(sensor)
         return again
+
+    def _unsettle_refused(self, sensor: SampledSensor) -> None:
+        sensor.unsettle_refused()
+        for subscription in sensor.unsettled:
+            self._tell(subscription)
 
     # Types
 

@@ -1336,3 +1336,23 @@ async def test_another_type_that_the_device_does_not_tell_at_once(
     device.add_sensor("a", "float", 1.5, notify=True)
     await gen.sleep(100)
     assert subscription.readings["a"].value == 1.5 and subscription.is_synced
+
+
+@pytest.mark.gen_test
+async def test_a_watcher_is_told_at_once_of_what_is_refused(device: Any, client: Any) -> None:
+    """Not when the strategy of an older subscription is in force in its place."""
+    heard: list[Any] = []
+
+    class Hearing(SensorWatcher):
+        def state_updated(self, state: Any) -> None:
+            heard.append(state)
+
+    older = client.subscribe("a", type=int)
+    watcher = Hearing(client, filter=lambda info: info.name == "a", strategy="event")
+    client.add_sensor_watcher(watcher)
+    await gen.multi([older.synced(), watcher.synced()])
+    device.on_request("sensor-sampling", Picky("sensor-sampling"), Delay(5))
+    device.inform_all("interface-changed", "sensor-list")
+    await gen.sleep(1)
+    assert "a" in watcher.failures
+    assert heard[-1] is watcher.state
