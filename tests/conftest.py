@@ -60,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--uvloop"):
-        import uvloop
+        import uvloop  # type: ignore[import-not-found, unused-ignore]
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of policies, since Python 3.14
