@@ -54,6 +54,7 @@ def katcp_tornado() -> None:
       4    connected, but no answer in time
       130  interrupted
       141  nobody reads the output
+      143  terminated (SIGTERM)
       143  ended by SIGTERM
     """
 

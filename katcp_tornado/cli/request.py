@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import sys
 import threading
@@ -101,7 +102,8 @@ async def _lines() -> AsyncIterator[bytes]:
     def read() -> None:
         while wanted.acquire():
             line = stream.readline()
-            loop.call_soon_threadsafe(found.put_nowait, line)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: Ctrl-C came before the line
+                loop.call_soon_threadsafe(found.put_nowait, line)
 
     threading.Thread(target=read, daemon=True).start()
     while True:

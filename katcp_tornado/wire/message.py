@@ -44,15 +44,22 @@ def excerpt(raw: RawMessage) -> str:
     return shorten(printable(beginning[:SHOWN]), count=max(length, len(beginning)))
 
 
-@lru_cache(maxsize=4096)
 def encode_name(name: str) -> bytes:
     """The name of a message as it stands on the wire.
 
-    Raises `TypeError` if it is not a str, and `ValueError` if it is not a letter followed by letters, digits
-    and ``-`` [section 2.1].
+    Raises `TypeError` for what is no str, and `ValueError` for what is no name: a letter, then letters, digits and
+    ``-`` [section 2.1].
     """
+    try:
+        return _encode_name(name)
+    except TypeError:  # of the cache, for what cannot be hashed
+        raise TypeError(f"name must be a str, not {type(name).__name__}") from None
+
+
+@lru_cache(maxsize=4096)
+def _encode_name(name: str) -> bytes:
     if not isinstance(name, str):
-        raise TypeError(f"name must be a str, not {type(name).__name__}")
+        raise TypeError
     if not _NAME.fullmatch(name):
         raise ValueError(f"{quoted(name)} is not a KATCP name: a letter, then letters, digits and '-'")
     return name.encode("ascii")

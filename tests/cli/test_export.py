@@ -46,7 +46,7 @@ class Exporter:
         return response.code, response.body.decode()
 
     async def __aenter__(self) -> Exporter:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0)  # it listens from its first step on
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -294,3 +294,9 @@ def test_arguments_are_katcp_values(argument: Any) -> None:
 )
 def test_reply_ok(message: Message, ok: bool) -> None:
     assert message.reply_ok() is ok
+
+
+@pytest.mark.parametrize("name", [b"help", None, 5, ["help"], {}])
+def test_a_name_that_is_no_str(name: Any) -> None:
+    with pytest.raises(TypeError, match=f"^name must be a str, not {type(name).__name__}$"):
+        Message.request(name)
