@@ -43,7 +43,10 @@ class MetricsHandler(web.RequestHandler):
             self.set_header("Content-Encoding", "gzip")
         for piece in pieces:
             self.write(piece)
-            await self.flush()
+            try:
+                await self.flush()
+            except OSError:  # Prometheus has hung up, for want of patience
+                return
 
 
 class _Part:

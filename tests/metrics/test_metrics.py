@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import logging
 import math
@@ -10,7 +11,7 @@ from functools import partial
 from typing import Any, Optional
 
 import pytest
-from tornado import web
+from tornado import gen, web
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
@@ -21,6 +22,7 @@ from katcp_tornado.testing import Answer, Delay, FakeDevice, Silent
 
 prometheus_client = pytest.importorskip("prometheus_client")
 from prometheus_client import CollectorRegistry, generate_latest  # noqa: E402
+from prometheus_client.core import GaugeMetricFamily  # noqa: E402
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families as parse  # noqa: E402
 
@@ -269,3 +271,32 @@ async def test_the_handler(io_loop: IOLoop, device: FakeDevice, connect: Connect
         http.close()
         server.stop()
         await server.close_all_connections()
+
+
+@pytest.mark.real_time
+@pytest.mark.gen_test
+async def test_a_scraper_that_hangs_up(io_loop: IOLoop, caplog: pytest.LogCaptureFixture) -> None:
+    """Prometheus does when its patience ends: nothing to be logged."""
+
+    class Large:
+        def collect(self) -> list[GaugeMetricFamily]:
+            family = GaugeMetricFamily("large", "More than the system takes.", labels=["name"])
+            for number in range(60_000):
+                family.add_metric([f"{number:0200}"], 1.0)
+            return [family]
+
+    registry = CollectorRegistry()
+    registry.register(Large())
+    answered: list[Any] = []
+    routes: list[Any] = [("/metrics", MetricsHandler, {"registry": registry})]
+    server = HTTPServer(web.Application(routes, log_function=answered.append))
+    sock, port = bind_unused_port()
+    server.add_socket(sock)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert await reader.read(1000)
+    writer.transport.abort()
+    while not answered:
+        await gen.sleep(0.05)
+    server.stop()
+    assert [record.getMessage() for record in caplog.records] == []
